@@ -1,0 +1,180 @@
+// Package config reads the configuration of the init container: one JSON
+// document in an environment variable, with the field names of consul-ecs.
+//
+// It is checked whole. Every fault is reported at once, each with its path,
+// what was found and what to do, because a task that fails at its fifth start
+// for its fifth mistake costs its owner an afternoon.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Variables that hold the document; the first that is set counts.
+const (
+	Variable       = "ECSMESH_CONFIG"
+	LegacyVariable = "CONSUL_ECS_CONFIG_JSON"
+)
+
+// Defaults of fields that a document leaves out.
+const (
+	DefaultBootstrapDir       = "/ecsmesh"
+	DefaultServersParameter   = "/ecsmesh/consul-servers"
+	DefaultAdminBindAddress   = "127.0.0.1"
+	DefaultAdminBindPort      = 19000
+	DefaultPublicListenerPort = 20000
+	DefaultHealthCheckPort    = 22000
+	DefaultLocalServiceAddr   = "127.0.0.1"
+	DefaultUpstreamBindAddr   = "127.0.0.1"
+	DefaultCheckTimeout       = 2 * time.Second
+	DefaultConsulHTTPPort     = 8500
+	DefaultConsulGRPCPort     = 8502
+)
+
+// Config is a valid configuration with its defaults filled in.
+type Config struct {
+	BootstrapDir string     // absolute path of the shared volume
+	LogLevel     slog.Level // of the init container
+
+	ConsulServers ConsulServers
+	Service       Service
+	Proxy         Proxy
+
+	// Warnings are fields that were accepted and have no effect.
+	Warnings []string
+}
+
+// ConsulServers says where the Consul servers are.
+type ConsulServers struct {
+	Parameter string   // SSM parameter with their addresses
+	Hosts     []string // IP addresses or DNS names; when given, Parameter isn't read
+	HTTPPort  int
+	GRPCPort  int
+}
+
+// Service is the application's registration.
+type Service struct {
+	Name              string // "" is the task family, lower-cased
+	Port              int
+	Tags              []string
+	Meta              map[string]string
+	Weights           *Weights
+	EnableTagOverride bool
+
+	// Checks is never empty: by default a TCP check of Port.
+	Checks []Check
+}
+
+// Weights of a service instance in DNS SRV answers and in load balancing.
+type Weights struct{ Passing, Warning int }
+
+// Check is one of the service's health checks; exactly one of TCP, HTTP and
+// GRPC is set. It is kept on the shared volume as JSON, for the runs of check.
+type Check struct {
+	Name          string
+	TCP           string              `json:",omitempty"` // host:port
+	HTTP          string              `json:",omitempty"` // URL
+	GRPC          string              `json:",omitempty"` // host:port or host:port/service
+	Method        string              `json:",omitempty"` // of HTTP
+	Header        map[string][]string `json:",omitempty"` // of HTTP
+	Body          string              `json:",omitempty"` // of HTTP
+	TLSSkipVerify bool                `json:",omitempty"` // of HTTP with https://
+	Timeout       time.Duration
+}
+
+// Proxy is the sidecar's registration and Envoy's own settings.
+type Proxy struct {
+	LocalServiceAddress string
+	PublicListenerPort  int
+	HealthCheckPort     int
+	AdminBindAddress    string
+	AdminBindPort       int
+	MeshGatewayMode     string // "", none, local or remote
+	Upstreams           []Upstream
+
+	// Config is passed to Consul as it is; Envoy is what of it belongs into
+	// Envoy's bootstrap.
+	Config map[string]any
+	Envoy  EnvoySettings
+}
+
+// Upstream is a service that the application reaches through the mesh.
+type Upstream struct {
+	DestinationType  string // service or prepared_query
+	DestinationName  string
+	DestinationPeer  string
+	Datacenter       string
+	LocalBindAddress string
+	LocalBindPort    int
+	MeshGatewayMode  string
+	Config           map[string]any
+}
+
+// Fault is one thing that is wrong with a configuration.
+type Fault struct {
+	Path  string // JSON path: service.checks[0].http
+	Found string
+	Want  string
+}
+
+func (f Fault) String() string { return fmt.Sprintf("%s: found %s; %s", f.Path, f.Found, f.Want) }
+
+// InvalidError is a configuration that can't be used. Trying again with the
+// same one can't help.
+type InvalidError struct {
+	Variable string
+	Reason   string  // where the document could not be read at all
+	Faults   []Fault // where it could
+}
+
+// Error is a single line with every fault.
+func (e *InvalidError) Error() string {
+	if e.Reason != "" {
+		return e.Variable + " " + e.Reason
+	}
+	faults := make([]string, len(e.Faults))
+	for i, fault := range e.Faults {
+		faults[i] = fault.String()
+	}
+	return fmt.Sprintf("%s is invalid: %s", e.Variable, strings.Join(faults, " | "))
+}
+
+// Read reads and checks the configuration from the environment. Its error is
+// an *InvalidError.
+func Read(getenv func(string) string) (Config, error) {
+	variable := Variable
+	raw := getenv(Variable)
+	if raw == "" {
+		if raw = getenv(LegacyVariable); raw == "" {
+			return Config{}, &InvalidError{Variable: Variable, Reason: "is not set: give the container its configuration as a JSON document in this environment variable"}
+		}
+		variable = LegacyVariable
+	}
+	root, err := parse([]byte(raw))
+	if err != nil {
+		return Config{}, &InvalidError{Variable: variable, Reason: err.Error()}
+	}
+	cfg := readConfig(root, getenv)
+	if faults := root.report.faults; len(faults) > 0 {
+		return Config{}, &InvalidError{Variable: variable, Faults: faults}
+	}
+	cfg.Warnings = root.report.warnings
+	return cfg, nil
+}
+
+// Addresses returns the hosts if all of them are IP addresses.
+func (s ConsulServers) Addresses() ([]netip.Addr, bool) {
+	addrs := make([]netip.Addr, len(s.Hosts))
+	for i, host := range s.Hosts {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, false
+		}
+		addrs[i] = addr
+	}
+	return addrs, len(addrs) > 0
+}

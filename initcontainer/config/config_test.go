@@ -1,0 +1,211 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func env(pairs ...string) func(string) string {
+	vars := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return vars[name] }
+}
+
+const minimal = `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 8080}}`
+
+func TestMinimalConfigurationHasTheDocumentedDefaults(t *testing.T) {
+	got, err := Read(env(Variable, minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		BootstrapDir:  "/ecsmesh",
+		LogLevel:      slog.LevelInfo,
+		ConsulServers: ConsulServers{Parameter: "/ecsmesh/consul-servers", HTTPPort: 8500, GRPCPort: 8502},
+		Service:       Service{Port: 8080, Checks: []Check{{Name: "tcp", TCP: "127.0.0.1:8080", Timeout: 2 * time.Second}}},
+		Proxy: Proxy{
+			LocalServiceAddress: "127.0.0.1", PublicListenerPort: 20000, HealthCheckPort: 22000,
+			AdminBindAddress: "127.0.0.1", AdminBindPort: 19000,
+		},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryFieldIsRead(t *testing.T) {
+	got, err := Read(env("STATSD", "udp://127.0.0.1:8125", "HOST_IP", "10.0.0.9", Variable, `{
+		"bootstrapDir": "/mesh/", "logLevel": "debug", "topology": "direct",
+		"consulLogin": {"enabled": false, "method": "x"}, "gateway": null, "transparentProxy": {"enabled": false}, "healthSyncContainers": [],
+		"consulServers": {"parameter": "/p", "hosts": "10.0.0.1, consul.example.com",
+			"defaults": {"tls": true, "caCertFile": null}, "http": {"https": false, "port": 9500}, "grpc": {"tls": false, "port": 9502}},
+		"service": {"name": "api", "port": 8080, "tags": ["a"], "meta": {"k": "v"}, "weights": {"passing": 3, "warning": 2},
+			"enableTagOverride": true, "namespace": "default", "partition": "",
+			"networkResilienceConfig": {"enabled": false},
+			"checks": [
+				{"name": "h", "http": "https://127.0.0.1:8080/health", "method": "POST", "header": {"X": ["1", "2"]}, "body": "b", "tlsSkipVerify": true, "timeout": "1s"},
+				{"name": "t", "tcp": "127.0.0.1:1"}, {"name": "g", "grpc": "127.0.0.1:2/svc"}]},
+		"proxy": {"localServiceAddress": "127.0.0.2", "publicListenerPort": 1, "healthCheckPort": 2, "adminBindAddress": "127.0.0.3", "adminBindPort": 3,
+			"meshGateway": {"mode": "local"},
+			"config": {"protocol": "http", "envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "[::1]:9103",
+				"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "udp://${HOST_IP}:8125", "envoy_stats_tags": ["canary", "env=prod"], "envoy_stats_flush_interval": "10s",
+				"envoy_tracing_json": "{\"http\": {}}", "envoy_extra_static_clusters_json": "{\"name\": \"a\"}, {\"name\": \"b\"}"},
+			"upstreams": [{"destinationName": "db", "localBindPort": 5432, "destinationType": "prepared_query", "destinationPeer": "p", "datacenter": "dc2",
+				"localBindAddress": "127.0.0.9", "meshGateway": {"mode": "remote"}, "config": {"connect_timeout_ms": 100}, "destinationNamespace": null}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := netip.MustParseAddrPort("127.0.0.1:8125")
+	want := Config{
+		BootstrapDir: "/mesh", LogLevel: slog.LevelDebug,
+		ConsulServers: ConsulServers{Parameter: "/p", Hosts: []string{"10.0.0.1", "consul.example.com"}, HTTPPort: 9500, GRPCPort: 9502},
+		Service: Service{
+			Name: "api", Port: 8080, Tags: []string{"a"}, Meta: map[string]string{"k": "v"}, Weights: &Weights{3, 2}, EnableTagOverride: true,
+			Checks: []Check{
+				{Name: "h", HTTP: "https://127.0.0.1:8080/health", Method: "POST", Header: map[string][]string{"X": {"1", "2"}}, Body: "b", TLSSkipVerify: true, Timeout: time.Second},
+				{Name: "t", TCP: "127.0.0.1:1", Timeout: 2 * time.Second},
+				{Name: "g", GRPC: "127.0.0.1:2/svc", Timeout: 2 * time.Second},
+			},
+		},
+		Proxy: Proxy{
+			LocalServiceAddress: "127.0.0.2", PublicListenerPort: 1, HealthCheckPort: 2, AdminBindAddress: "127.0.0.3", AdminBindPort: 3, MeshGatewayMode: "local",
+			Upstreams: []Upstream{{
+				DestinationType: "prepared_query", DestinationName: "db", DestinationPeer: "p", Datacenter: "dc2",
+				LocalBindAddress: "127.0.0.9", LocalBindPort: 5432, MeshGatewayMode: "remote",
+			}},
+			Envoy: EnvoySettings{
+				PrometheusBindAddr: netip.MustParseAddrPort("0.0.0.0:9102"), StatsBindAddr: netip.MustParseAddrPort("[::1]:9103"),
+				StatsdSink: &SinkAddress{UDP: sink}, DogStatsdSink: &SinkAddress{UDP: netip.MustParseAddrPort("10.0.0.9:8125")},
+				StatsTags: []string{"canary", "env=prod"}, StatsFlushInterval: 10 * time.Second,
+				Tracing: []byte(`{"http": {}}`), ExtraClusters: []json.RawMessage{[]byte(`{"name": "a"}`), []byte(`{"name": "b"}`)},
+			},
+		},
+	}
+	ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Config" }, cmp.Ignore())
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}), ignore); diff != "" {
+		t.Error(diff)
+	}
+	if got.Proxy.Config["protocol"] != "http" || got.Proxy.Upstreams[0].Config["connect_timeout_ms"] == nil {
+		t.Error("opaque configuration was lost")
+	}
+}
+
+func TestNullCountsAsAbsentAsInConsulECS(t *testing.T) {
+	got, err := Read(env(LegacyVariable, `{"bootstrapDir": "/consul", "logLevel": null, "consulLogin": null, "controller": null, "healthSyncContainers": null, "transparentProxy": null,
+		"consulServers": {"hosts": "10.0.0.1", "defaults": {"tls": false, "tlsServerName": null, "caCertFile": null}, "http": null, "grpc": {"port": null}, "skipServerWatch": true},
+		"service": {"name": null, "port": 80, "tags": null, "meta": null, "weights": null}, "proxy": null}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"consulServers.skipServerWatch has no meaning in ecsmesh and is ignored"}; !cmp.Equal(want, got.Warnings) {
+		t.Error(cmp.Diff(want, got.Warnings))
+	}
+	if addrs, ok := got.ConsulServers.Addresses(); !ok || len(addrs) != 1 {
+		t.Errorf("addresses: %v, %v", addrs, ok)
+	}
+}
+
+func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+	_, err := Read(env(Variable, `{
+		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "dataplane", "gateway": {"kind": "mesh-gateway"}, "servce": {},
+		"consulLogin": {"enabled": true, "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app"],
+		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
+		"service": {"name": "API", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
+			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
+		"proxy": {"adminBindAddress": "localhost", "publicListenerPort": 19000, "expose": {}, "meshGateway": {"mode": "far"},
+			"config": {"envoy_prometheus_bind_addr": ":9102", "envoy_statsd_url": "unix:///x", "envoy_dogstatsd_url": "$NOPE", "envoy_tracing_json": "[]", "envoy_extra_static_clusters_json": "{},1", "envoy_bootstrap_json_tpl": "{}", "envoy_ready_bind_addr": "x"},
+			"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "", "localBindPort": 1, "destinationPartition": "p"}, {}]}}`))
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got %v", err)
+	}
+	got := map[string]string{}
+	for _, fault := range invalid.Faults {
+		got[fault.Path] = fault.Found
+	}
+	want := map[string]string{
+		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"dataplane"`, "gateway": "an object", "servce": "an unknown field",
+		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers": "a list",
+		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.defaults.caCertFile": `"/ca.pem"`,
+		"consulServers.http.https": "HTTPS on (the default)", "consulServers.grpc.tls": "TLS on (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
+		"service.name": `"API"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
+		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
+		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
+		"service.checks[4].interval": "an unknown field", "service.checks[4].grpc": `"127.0.0.1"`, "service.checks[5]": "7",
+		"proxy.adminBindAddress": `"localhost"`, "proxy.adminBindPort": "19000", "proxy.expose": "an object", "proxy.meshGateway.mode": `"far"`,
+		"proxy.config.envoy_prometheus_bind_addr": `":9102"`, "proxy.config.envoy_statsd_url": `"unix:///x"`, "proxy.config.envoy_dogstatsd_url": `"$NOPE"`,
+		"proxy.config.envoy_tracing_json": `"[]"`, "proxy.config.envoy_extra_static_clusters_json": `"{},1"`, "proxy.config.envoy_bootstrap_json_tpl": `"{}"`, "proxy.config.envoy_ready_bind_addr": `"x"`,
+		"proxy.upstreams[1].destinationName": "nothing", "proxy.upstreams[1].localBindPort": "1", "proxy.upstreams[1].destinationPartition": `"p"`,
+		"proxy.upstreams[2].destinationName": "nothing", "proxy.upstreams[2].localBindPort": "nothing",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if message := err.Error(); strings.Contains(message, "\n") || !strings.HasPrefix(message, "ECSMESH_CONFIG is invalid: ") {
+		t.Errorf("the message is no single line that names the variable: %q", message)
+	}
+}
+
+func TestSwitchingTLSOff(t *testing.T) {
+	for name, test := range map[string]struct {
+		servers string
+		faults  []string
+	}{
+		"nothing said":            {`{}`, []string{"consulServers.http.https", "consulServers.grpc.tls"}},
+		"defaults":                {`{"defaults": {"tls": false}}`, nil},
+		"each interface":          {`{"http": {"https": false}, "grpc": {"tls": false}}`, nil},
+		"defaults and http":       {`{"defaults": {"tls": false}, "http": {"https": false}}`, nil},
+		"https in spite of it":    {`{"defaults": {"tls": false}, "http": {"https": true}}`, []string{"consulServers.http.https"}},
+		"grpc in spite of it":     {`{"defaults": {"tls": false}, "grpc": {"tls": true}}`, []string{"consulServers.grpc.tls"}},
+		"only http is plain text": {`{"http": {"https": false}}`, []string{"consulServers.grpc.tls"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Read(env(Variable, `{"service": {"port": 80}, "consulServers": `+test.servers+`}`))
+			var invalid *InvalidError
+			var got []string
+			if errors.As(err, &invalid) {
+				for _, fault := range invalid.Faults {
+					got = append(got, fault.Path)
+				}
+			}
+			if diff := cmp.Diff(test.faults, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDocumentsThatCannotBeRead(t *testing.T) {
+	for document, want := range map[string]string{
+		"":                     "ECSMESH_CONFIG is not set: give the container its configuration as a JSON document in this environment variable",
+		`{"service": {`:        "ECSMESH_CONFIG is not valid JSON: it ends too early; check that its value was not cut off",
+		"{\n  \"service\": x}": "ECSMESH_CONFIG is not valid JSON: invalid character 'x' looking for beginning of value at line 2, column 14",
+		`[]`:                   "ECSMESH_CONFIG is not a JSON object: found a list",
+		minimal + "}":          "ECSMESH_CONFIG is not one JSON document: something follows its end at line 1, column 75",
+	} {
+		_, err := Read(env(Variable, document))
+		if err == nil || err.Error() != want {
+			t.Errorf("%q:\n got %v\nwant %s", document, err, want)
+		}
+	}
+}
+
+func TestTheNewVariableWins(t *testing.T) {
+	if _, err := Read(env(Variable, minimal, LegacyVariable, "{")); err != nil {
+		t.Error(err)
+	}
+	_, err := Read(env(LegacyVariable, "{"))
+	if err == nil || !strings.HasPrefix(err.Error(), LegacyVariable) {
+		t.Errorf("the error does not name the variable that was read: %v", err)
+	}
+}

@@ -1,0 +1,366 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// notYet is the advice for what this version knows by name but can't do.
+const notYet = "not supported by this version of ecsmesh; remove it"
+
+var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
+
+// ValidServiceName tells whether Consul's DNS and mesh can serve a name.
+func ValidServiceName(name string) bool { return serviceName.MatchString(name) }
+
+func readConfig(root *document, getenv func(string) string) Config {
+	cfg := Config{
+		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),
+		LogLevel:      readLogLevel(root),
+		ConsulServers: readConsulServers(root.section("consulServers")),
+		Service:       readService(root),
+		Proxy:         readProxy(root.section("proxy"), getenv),
+	}
+	if !path.IsAbs(cfg.BootstrapDir) {
+		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
+	}
+	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
+	if len(cfg.Service.Checks) == 0 {
+		cfg.Service.Checks = []Check{defaultCheck(cfg)}
+	}
+	checkPorts(root, cfg)
+
+	root.oneOfBuilt("topology", "direct", "client-agent", "dataplane")
+	root.refuseObject("gateway", notYet)
+	root.refuseSwitch("consulLogin", false, "enabled", "method", "datacenter", "includeEntity", "meta", "region", "stsEndpoint", "serverIdHeaderValue")
+	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
+	if names := root.texts("healthSyncContainers"); len(names) > 0 {
+		root.fault("healthSyncContainers", show(root.fields["healthSyncContainers"]), notYet+", or use service.checks")
+	}
+
+	root.ignore("controller")
+	root.end()
+	return cfg
+}
+
+// oneOfBuilt accepts the built value and refuses the planned ones by name.
+func (d *document) oneOfBuilt(name, built string, planned ...string) {
+	value := d.text(name, built)
+	switch {
+	case value == built:
+	case slices.Contains(planned, value):
+		d.fault(name, show(value), notYet+", or use "+built)
+	default:
+		d.fault(name, show(value), "want "+built)
+	}
+}
+
+func (d *document) refuseObject(name, advice string) {
+	if value, present := d.get(name); present {
+		d.fault(name, show(value), advice)
+	}
+}
+
+// refuseSwitch refuses an object with an enabled field that is on, or that is
+// left out where it is on by default.
+func (d *document) refuseSwitch(name string, onByDefault bool, known ...string) {
+	inner := d.object(name)
+	if inner == nil {
+		return
+	}
+	if inner.boolean("enabled", onByDefault) {
+		found := "true"
+		if !inner.has("enabled") {
+			found = "true (the default)"
+		}
+		inner.fault("enabled", found, notYet+`, or set "enabled": false`)
+	}
+	inner.read = append(inner.read, known...)
+	inner.end()
+}
+
+// refuseEnterprise accepts only Consul's default namespace and partition.
+func (d *document) refuseEnterprise(names ...string) {
+	for _, name := range names {
+		if value := d.text(name, ""); value != "" && value != "default" {
+			d.fault(name, show(value), "namespaces and partitions are "+notYet)
+		}
+	}
+}
+
+func readLogLevel(root *document) slog.Level {
+	levels := map[string]slog.Level{
+		"TRACE": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
+		"WARN": slog.LevelWarn, "ERROR": slog.LevelError,
+	}
+	name := root.text("logLevel", "INFO")
+	level, ok := levels[strings.ToUpper(name)]
+	if !ok {
+		root.fault("logLevel", show(name), "want one of TRACE, DEBUG, INFO, WARN, ERROR")
+	}
+	return level
+}
+
+func readConsulServers(d *document) ConsulServers {
+	servers := ConsulServers{Parameter: d.text("parameter", DefaultServersParameter)}
+	for _, host := range strings.FieldsFunc(d.text("hosts", ""), func(r rune) bool { return r == ',' || r == ' ' }) {
+		if strings.HasPrefix(host, "exec=") {
+			d.fault("hosts", show(host), "commands are not run; give IP addresses or a DNS name, or use consulServers.parameter")
+			break
+		}
+		servers.Hosts = append(servers.Hosts, host)
+	}
+	if servers.Parameter == "" {
+		d.fault("parameter", `""`, "want the name of an SSM parameter, such as "+DefaultServersParameter)
+	}
+	d.ignore("skipServerWatch")
+
+	defaults := d.section("defaults")
+	tls := defaults.boolean("tls", true)
+	defaults.refuseTLSFiles()
+	defaults.end()
+
+	http := d.section("http")
+	httpTLS := http.boolean("tls", tls)
+	// HTTPS is on unless it, or TLS as a whole, is switched off.
+	if http.boolean("https", httpTLS) {
+		http.fault("https", "HTTPS on (the default)", `TLS to Consul is not supported by this version of ecsmesh; set "https": false`)
+	}
+	servers.HTTPPort = http.port("port", DefaultConsulHTTPPort)
+	http.refuseTLSFiles()
+	http.end()
+
+	grpc := d.section("grpc")
+	if grpc.boolean("tls", tls) {
+		grpc.fault("tls", "TLS on (the default)", `TLS to Consul is not supported by this version of ecsmesh; set "tls": false here or in consulServers.defaults`)
+	}
+	servers.GRPCPort = grpc.port("port", DefaultConsulGRPCPort)
+	grpc.refuseTLSFiles()
+	grpc.end()
+	d.end()
+	return servers
+}
+
+func (d *document) refuseTLSFiles() {
+	for _, name := range []string{"caCertFile", "tlsServerName"} {
+		if value := d.text(name, ""); value != "" {
+			d.fault(name, show(value), "TLS to Consul is "+notYet)
+		}
+	}
+}
+
+func readService(root *document) Service {
+	d := root.object("service")
+	if d == nil {
+		if !root.has("gateway") && !root.has("service") {
+			root.fault("service", "nothing", `want an object with at least the application's port: "service": {"port": 8080}`)
+		}
+		return Service{}
+	}
+	service := Service{
+		Name:              d.text("name", ""),
+		Port:              d.port("port", 0),
+		Tags:              d.texts("tags"),
+		Meta:              d.textMap("meta"),
+		EnableTagOverride: d.boolean("enableTagOverride", false),
+	}
+	if service.Name != "" && !ValidServiceName(service.Name) {
+		d.fault("name", show(service.Name), "want lower-case letters, digits, - and _, beginning and ending with a letter or digit")
+	}
+	if !d.has("port") {
+		d.fault("port", "nothing", "want the port on which the application listens")
+	}
+	if weights := d.object("weights"); weights != nil {
+		service.Weights = &Weights{Passing: weights.integer("passing", 1, 0, 65535), Warning: weights.integer("warning", 1, 0, 65535)}
+		weights.end()
+	}
+	names := map[string]bool{}
+	for _, item := range d.objects("checks") {
+		check := readCheck(item)
+		if names[check.Name] {
+			item.fault("name", show(check.Name), "want a name that no other check of the service has")
+		}
+		names[check.Name] = true
+		service.Checks = append(service.Checks, check)
+	}
+	d.refuseEnterprise("namespace", "partition")
+	d.refuseSwitch("networkResilienceConfig", false, "enabled", "outlierDetection")
+	d.end()
+	return service
+}
+
+var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// longestCheck is the most that ECS lets Envoy's health check take, within
+// which all of the service's checks run.
+const longestCheck = 60 * time.Second
+
+func readCheck(d *document) Check {
+	check := Check{
+		Name:          d.text("name", ""),
+		TCP:           d.text("tcp", ""),
+		HTTP:          d.text("http", ""),
+		GRPC:          d.text("grpc", ""),
+		Method:        d.text("method", ""),
+		Body:          d.text("body", ""),
+		TLSSkipVerify: d.boolean("tlsSkipVerify", false),
+		Timeout:       d.duration("timeout", DefaultCheckTimeout, longestCheck),
+	}
+	if !checkName.MatchString(check.Name) {
+		d.fault("name", show(check.Name), "want a name of letters, digits, ., - and _: it ends the check's ID in Consul")
+	}
+	if header := d.object("header"); header != nil {
+		check.Header = map[string][]string{}
+		for _, name := range header.names() {
+			check.Header[name] = header.texts(name)
+		}
+	}
+	kinds := 0
+	for _, target := range []string{check.TCP, check.HTTP, check.GRPC} {
+		if target != "" {
+			kinds++
+		}
+	}
+	switch {
+	case kinds != 1:
+		d.report.faults = append(d.report.faults, Fault{Path: d.path, Found: fmt.Sprintf("%d of tcp, http and grpc", kinds), Want: "want exactly one of them"})
+	case check.TCP != "":
+		d.hostPort("tcp", check.TCP)
+	case check.GRPC != "":
+		target, _, _ := strings.Cut(check.GRPC, "/")
+		d.hostPort("grpc", target)
+	default:
+		u, err := url.Parse(check.HTTP)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			d.fault("http", show(check.HTTP), "want a URL such as http://127.0.0.1:8080/health")
+		}
+	}
+	if check.HTTP == "" {
+		for _, name := range []string{"method", "header", "body", "tlsSkipVerify"} {
+			if d.has(name) {
+				d.fault(name, show(d.fields[name]), "it goes with http only; remove it")
+			}
+		}
+	}
+	d.end()
+	return check
+}
+
+func defaultCheck(cfg Config) Check {
+	return Check{
+		Name:    "tcp",
+		TCP:     net.JoinHostPort(cfg.Proxy.LocalServiceAddress, strconv.Itoa(cfg.Service.Port)),
+		Timeout: DefaultCheckTimeout,
+	}
+}
+
+func (d *document) hostPort(name, value string) {
+	host, port, err := net.SplitHostPort(value)
+	n, portErr := strconv.Atoi(port)
+	if err != nil || host == "" || portErr != nil || n < 1 || n > 65535 {
+		d.fault(name, show(value), "want host:port, such as 127.0.0.1:8080")
+	}
+}
+
+func (d *document) duration(name string, standard, most time.Duration) time.Duration {
+	text := d.text(name, "")
+	if text == "" {
+		return standard
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration <= 0 || duration > most {
+		d.fault(name, show(text), fmt.Sprintf("want a duration such as 500ms or 2s, up to %s", most))
+		return standard
+	}
+	return duration
+}
+
+func readProxy(d *document, getenv func(string) string) Proxy {
+	proxy := Proxy{
+		LocalServiceAddress: d.text("localServiceAddress", DefaultLocalServiceAddr),
+		PublicListenerPort:  d.port("publicListenerPort", DefaultPublicListenerPort),
+		HealthCheckPort:     d.port("healthCheckPort", DefaultHealthCheckPort),
+		AdminBindAddress:    d.text("adminBindAddress", DefaultAdminBindAddress),
+		AdminBindPort:       d.port("adminBindPort", DefaultAdminBindPort),
+		MeshGatewayMode:     readMeshGateway(d),
+		Config:              d.opaque("config"),
+		Envoy:               readEnvoySettings(d.section("config"), getenv),
+	}
+	if _, err := netip.ParseAddr(proxy.AdminBindAddress); err != nil {
+		d.fault("adminBindAddress", show(proxy.AdminBindAddress), "want an IP address; Envoy binds its admin interface there")
+	}
+	bound := map[string]string{}
+	for _, item := range d.objects("upstreams") {
+		upstream := readUpstream(item)
+		address := net.JoinHostPort(upstream.LocalBindAddress, strconv.Itoa(upstream.LocalBindPort))
+		if other, taken := bound[address]; taken && upstream.LocalBindPort != 0 {
+			item.fault("localBindPort", strconv.Itoa(upstream.LocalBindPort), "want a port of its own: "+other+" is bound to it already")
+		}
+		bound[address] = item.path
+		proxy.Upstreams = append(proxy.Upstreams, upstream)
+	}
+	d.refuseObject("expose", notYet)
+	d.end()
+	return proxy
+}
+
+func readMeshGateway(d *document) string {
+	gateway := d.object("meshGateway")
+	if gateway == nil {
+		return ""
+	}
+	mode := gateway.oneOf("mode", "", "", "none", "local", "remote")
+	gateway.end()
+	return mode
+}
+
+func readUpstream(d *document) Upstream {
+	upstream := Upstream{
+		DestinationType:  d.oneOf("destinationType", "service", "service", "prepared_query"),
+		DestinationName:  d.text("destinationName", ""),
+		DestinationPeer:  d.text("destinationPeer", ""),
+		Datacenter:       d.text("datacenter", ""),
+		LocalBindAddress: d.text("localBindAddress", DefaultUpstreamBindAddr),
+		LocalBindPort:    d.port("localBindPort", 0),
+		MeshGatewayMode:  readMeshGateway(d),
+		Config:           d.opaque("config"),
+	}
+	if upstream.DestinationName == "" {
+		d.fault("destinationName", "nothing", "want the name of the service to reach")
+	}
+	if !d.has("localBindPort") {
+		d.fault("localBindPort", "nothing", "want the port at which the application reaches this upstream")
+	}
+	d.refuseEnterprise("destinationNamespace", "destinationPartition")
+	d.end()
+	return upstream
+}
+
+// checkPorts refuses ports of Envoy that would collide on the task's address.
+func checkPorts(root *document, cfg Config) {
+	uses := []struct {
+		field string
+		port  int
+	}{
+		{"service.port", cfg.Service.Port},
+		{"proxy.publicListenerPort", cfg.Proxy.PublicListenerPort},
+		{"proxy.healthCheckPort", cfg.Proxy.HealthCheckPort},
+		{"proxy.adminBindPort", cfg.Proxy.AdminBindPort},
+	}
+	taken := map[int]string{}
+	for _, use := range uses {
+		if other, ok := taken[use.port]; ok && use.port != 0 {
+			root.fault(use.field, strconv.Itoa(use.port), "want a port of its own: "+other+" has the same")
+		}
+		taken[use.port] = use.field
+	}
+}

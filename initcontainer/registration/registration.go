@@ -1,0 +1,223 @@
+// Package registration is what a task writes into Consul's catalog when it
+// starts: one node, the service and its sidecar proxy, and their checks.
+package registration
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/shared/mesh"
+)
+
+// Registration is a task's part of the catalog: two calls of
+// /v1/catalog/register. A single /v1/txn would be one write, but it drops the
+// sidecar's upstreams and its opaque configuration in silence.
+type Registration struct {
+	Service api.CatalogRegistration // with one check for each of the service's
+	Sidecar api.CatalogRegistration // with the check that gates mesh traffic
+}
+
+// notYetChecked is the output of a check before its first run.
+const notYetChecked = "registered; not checked yet"
+
+// New builds a task's registration. All checks are critical: the task takes
+// traffic only after its own health check said that it can.
+func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Time) (Registration, error) {
+	name := cfg.Service.Name
+	if name == "" {
+		name = strings.ToLower(task.Family)
+		if !config.ValidServiceName(name) {
+			return Registration{}, fmt.Errorf("name the service: the task family %q can't be a service's name; set service.name", task.Family)
+		}
+	}
+	taskID := task.ARN.ID
+	node := api.CatalogRegistration{
+		Node:     mesh.NodeName(taskID),
+		Address:  address.String(),
+		NodeMeta: nodeMeta(task, now),
+	}
+	serviceID := mesh.ServiceID(name, taskID)
+	proxyID := mesh.ProxyID(serviceID)
+	meta := serviceMeta(cfg.Service.Meta, task)
+	weights := api.AgentWeights{Passing: 1, Warning: 1}
+	if w := cfg.Service.Weights; w != nil {
+		weights = api.AgentWeights{Passing: w.Passing, Warning: w.Warning}
+	}
+
+	service := node
+	service.Service = &api.AgentService{
+		ID:                serviceID,
+		Service:           name,
+		Address:           address.String(),
+		Port:              cfg.Service.Port,
+		Tags:              cfg.Service.Tags,
+		Meta:              meta,
+		Weights:           weights,
+		EnableTagOverride: cfg.Service.EnableTagOverride,
+	}
+	for _, check := range cfg.Service.Checks {
+		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check)))
+	}
+
+	sidecar := node
+	sidecar.SkipNodeUpdate = true // the service's call has just written it
+	sidecar.Service = &api.AgentService{
+		Kind:    api.ServiceKindConnectProxy,
+		ID:      proxyID,
+		Service: mesh.ProxyService(name),
+		Address: address.String(),
+		Port:    cfg.Proxy.PublicListenerPort,
+		Tags:    cfg.Service.Tags,
+		Meta:    meta,
+		Weights: weights,
+		Proxy: &api.AgentServiceConnectProxyConfig{
+			DestinationServiceName: name,
+			DestinationServiceID:   serviceID,
+			LocalServiceAddress:    cfg.Proxy.LocalServiceAddress,
+			LocalServicePort:       cfg.Service.Port,
+			Config:                 cfg.Proxy.Config,
+			Upstreams:              upstreams(cfg.Proxy.Upstreams),
+			MeshGateway:            api.MeshGatewayConfig{Mode: api.MeshGatewayMode(cfg.Proxy.MeshGatewayMode)},
+		},
+	}
+	sidecar.Checks = api.HealthChecks{newCheck(sidecar, mesh.EnvoyCheckID(proxyID), "Envoy and the service behind it", "")}
+	return Registration{Service: service, Sidecar: sidecar}, nil
+}
+
+func nodeMeta(task taskmeta.Task, now time.Time) map[string]string {
+	meta := map[string]string{
+		mesh.MetaSyntheticNode: "true",
+		mesh.MetaTaskARN:       task.TaskARN,
+		mesh.MetaClusterARN:    task.ClusterARN(),
+		mesh.MetaFamily:        task.Family,
+		mesh.MetaRegisteredAt:  now.UTC().Format(time.RFC3339),
+	}
+	if task.VPCID != "" {
+		meta[mesh.MetaVPCID] = task.VPCID
+	}
+	return meta
+}
+
+// serviceMeta adds ours to the user's; ours win, since others rely on them.
+func serviceMeta(users map[string]string, task taskmeta.Task) map[string]string {
+	meta := maps.Clone(users)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta[mesh.ServiceMetaTaskID] = task.ARN.ID
+	meta[mesh.ServiceMetaTaskARN] = task.TaskARN
+	meta[mesh.ServiceMetaSource] = mesh.Source
+	return meta
+}
+
+func newCheck(of api.CatalogRegistration, id, name, kind string) *api.HealthCheck {
+	return &api.HealthCheck{
+		Node:        of.Node,
+		CheckID:     id,
+		Name:        name,
+		Status:      api.HealthCritical,
+		Output:      notYetChecked,
+		ServiceID:   of.Service.ID,
+		ServiceName: of.Service.Service,
+		Type:        kind,
+	}
+}
+
+func kindOf(check config.Check) string {
+	switch {
+	case check.HTTP != "":
+		return "http"
+	case check.GRPC != "":
+		return "grpc"
+	default:
+		return "tcp"
+	}
+}
+
+func upstreams(configured []config.Upstream) []api.Upstream {
+	var list []api.Upstream
+	for _, u := range configured {
+		list = append(list, api.Upstream{
+			DestinationType:  api.UpstreamDestType(u.DestinationType),
+			DestinationName:  u.DestinationName,
+			DestinationPeer:  u.DestinationPeer,
+			Datacenter:       u.Datacenter,
+			LocalBindAddress: u.LocalBindAddress,
+			LocalBindPort:    u.LocalBindPort,
+			Config:           u.Config,
+			MeshGateway:      api.MeshGatewayConfig{Mode: api.MeshGatewayMode(u.MeshGatewayMode)},
+		})
+	}
+	return list
+}
+
+// Checks are all checks of the registration, the service's first.
+func (r Registration) Checks() api.HealthChecks {
+	return append(append(api.HealthChecks{}, r.Service.Checks...), r.Sidecar.Checks...)
+}
+
+// Write registers the service, then the sidecar, and returns the datacenter
+// they are in. Repeating it changes nothing but the checks, which begin again.
+func (r Registration) Write(ctx context.Context, client *api.Client) (datacenter string, err error) {
+	options := (&api.WriteOptions{}).WithContext(ctx)
+	for _, part := range []api.CatalogRegistration{r.Service, r.Sidecar} {
+		if _, err := client.Catalog().Register(&part, options); err != nil {
+			return "", fmt.Errorf("register %s on node %s: %w", part.Service.ID, part.Node, err)
+		}
+	}
+	node, _, err := client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return "", fmt.Errorf("read node %s back: %w", r.Service.Node, err)
+	}
+	if node == nil || node.Node == nil {
+		return "", fmt.Errorf("read node %s back: it is not in the catalog", r.Service.Node)
+	}
+	return node.Node.Datacenter, nil
+}
+
+// Stale is another node that holds this task's address.
+type Stale struct {
+	Node  string
+	VPCID string // "" is unknown
+
+	// Removed tells that it was certainly the remains of a dead task.
+	Removed bool
+}
+
+// RemoveStale clears the task's address. ECS gives an address to one task at
+// a time, so within one VPC another task's node with the same address is what
+// a dead task left behind; Envoy keeps one endpoint for an address, and that
+// node would hide this task. A node whose VPC is unknown or another may be
+// alive, and stays.
+func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]Stale, error) {
+	own := r.Service
+	query := (&api.QueryOptions{Filter: fmt.Sprintf("Address == %q and Node != %q", own.Address, own.Node)}).WithContext(ctx)
+	nodes, _, err := client.Catalog().Nodes(query)
+	if err != nil {
+		return nil, fmt.Errorf("look for other nodes at %s: %w", own.Address, err)
+	}
+	var found []Stale
+	for _, node := range nodes {
+		if !strings.HasPrefix(node.Node, mesh.NodePrefix) || node.Meta[mesh.MetaSyntheticNode] != "true" {
+			continue
+		}
+		stale := Stale{Node: node.Node, VPCID: node.Meta[mesh.MetaVPCID]}
+		if stale.VPCID != "" && stale.VPCID == own.NodeMeta[mesh.MetaVPCID] {
+			gone := &api.CatalogDeregistration{Node: node.Node}
+			if _, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+				return found, fmt.Errorf("remove node %s, which held %s before: %w", node.Node, own.Address, err)
+			}
+			stale.Removed = true
+		}
+		found = append(found, stale)
+	}
+	return found, nil
+}

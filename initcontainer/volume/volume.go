@@ -1,0 +1,155 @@
+// Package volume is the volume that the init container shares with Envoy's:
+// which files are on it, and how they are written so that no reader ever sees
+// half of one.
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Volume is the shared volume by the path of its mount.
+type Volume string
+
+// Files on the volume.
+func (v Volume) Bootstrap() string { return v.path("envoy-bootstrap.json") } // Envoy's start-up configuration
+func (v Volume) Servers() string   { return v.path("consul-servers.json") }  // Envoy's endpoints of the Consul servers
+func (v Volume) Binary() string    { return v.path("bin", "ecsmesh-init") }  // the command of Envoy's health check
+
+// Files of check, in a folder of their own that it may write to.
+func (v Volume) Task() string   { return v.path("state", "task.json") }   // what check has to know
+func (v Volume) Checks() string { return v.path("state", "checks.json") } // what Consul was told last
+func (v Volume) Lock() string   { return v.path("state", "lock") }        // held by the one run at work
+
+func (v Volume) path(elem ...string) string {
+	return filepath.Join(append([]string{string(v)}, elem...)...)
+}
+
+// OfBinary is the volume on which a binary at that path lies: the parent of
+// its bin folder.
+func OfBinary(executable string) Volume {
+	return Volume(filepath.Dir(filepath.Dir(executable)))
+}
+
+const (
+	// Envoy runs as a user of its own, which must read what the init
+	// container wrote as root; its image decides which user that is.
+	readable   = 0o644
+	executable = 0o755
+
+	// The state folder is written to from Envoy's container, as that user.
+	// Only the containers that mount the volume can reach it.
+	shared = 0o777
+)
+
+// Prepare creates the folders.
+func (v Volume) Prepare() error {
+	if err := os.MkdirAll(filepath.Dir(v.Binary()), executable); err != nil {
+		return v.explain("create a folder on", err)
+	}
+	state := filepath.Dir(v.Lock())
+	if err := os.MkdirAll(state, shared); err != nil {
+		return v.explain("create a folder on", err)
+	}
+	if err := os.Chmod(state, shared); err != nil { // past the umask
+		return v.explain("open the state folder on", err)
+	}
+	return nil
+}
+
+// Write replaces a file of the volume as a whole.
+func (v Volume) Write(path string, content []byte) error {
+	return v.replace(path, readable, func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	})
+}
+
+// WriteJSON replaces a file of the volume with the JSON of a value.
+func (v Volume) WriteJSON(path string, value any) error {
+	content, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return v.Write(path, content)
+}
+
+// CopyBinary puts a copy of an executable onto the volume.
+func (v Volume) CopyBinary(from string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy %s to the shared volume: %w", from, err)
+	}
+	defer source.Close()
+	return v.replace(v.Binary(), executable, func(f *os.File) error {
+		_, err := io.Copy(f, source)
+		return err
+	})
+}
+
+// replace writes beside the file, under a name that is always the same so that
+// a run that was killed leaves nothing that the next doesn't overwrite, and
+// renames. Envoy notices only a rename, and no reader sees half a file.
+func (v Volume) replace(path string, mode fs.FileMode, write func(*os.File) error) error {
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	// One that was left behind may belong to another user: begin afresh.
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v.explain("write "+path+" on", err)
+	}
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_EXCL, mode)
+	if err != nil {
+		return v.explain("write "+path+" on", err)
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Chmod(mode) // past the umask
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return errors.Join(v.explain("write "+path+" on", err), ignoreMissing(os.Remove(temporary)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// ReadJSON reads a file of the volume into value. A missing file is
+// fs.ErrNotExist.
+func ReadJSON(path string, value any) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, value); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}
+
+// explain names the volume and, for the faults that only the task definition
+// can mend, what to do there.
+func (v Volume) explain(action string, err error) error {
+	advice := ""
+	switch {
+	case isFull(err):
+		advice = "; the volume is full: give the task more ephemeral storage"
+	case errors.Is(err, fs.ErrPermission), isReadOnly(err):
+		advice = "; mount the volume so that this container may write to it"
+	}
+	return fmt.Errorf("%s the shared volume %s: %w%s", action, string(v), err, advice)
+}

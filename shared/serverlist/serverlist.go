@@ -1,0 +1,141 @@
+// Package serverlist holds the list of the Consul servers' addresses and its
+// home, one SSM parameter of type StringList. publish-servers writes it;
+// everything else reads it.
+package serverlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
+)
+
+// ErrNotPublished is returned for a parameter that does not exist yet: no
+// Consul server has been seen so far.
+var ErrNotPublished = errors.New("no servers published yet")
+
+// Parse reads a StringList of IP addresses: "10.0.1.10,10.0.2.10". The result
+// is never empty; anything that is not an IP address is an error, since a
+// wrong address would be registered or dialled in silence.
+func Parse(value string) ([]netip.Addr, error) {
+	var (
+		addrs  []netip.Addr
+		faults []error
+	)
+	for _, field := range strings.Split(value, ",") {
+		addr, err := netip.ParseAddr(strings.TrimSpace(field))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%q is not an IP address", field))
+			continue
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, errors.Join(faults...)
+}
+
+// Format is the value for a set of addresses: sorted, each once, so that two
+// equal sets have equal values.
+func Format(addrs []netip.Addr) string {
+	sorted := slices.Clone(addrs)
+	slices.SortFunc(sorted, netip.Addr.Compare)
+	sorted = slices.Compact(sorted)
+	fields := make([]string, len(sorted))
+	for i, addr := range sorted {
+		fields[i] = addr.String()
+	}
+	return strings.Join(fields, ",")
+}
+
+// API is what this package needs of the SSM client.
+type API interface {
+	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+	PutParameter(context.Context, *ssm.PutParameterInput, ...func(*ssm.Options)) (*ssm.PutParameterOutput, error)
+}
+
+// Parameter is the list's home in SSM Parameter Store.
+type Parameter struct {
+	api  API
+	name string
+}
+
+// New returns the parameter of that name, for example "/ecsmesh/consul-servers".
+func New(api API, name string) *Parameter { return &Parameter{api: api, name: name} }
+
+// Name is the parameter's name.
+func (p *Parameter) Name() string { return p.name }
+
+// Value reads the parameter's raw value. It returns ErrNotPublished where
+// there is no such parameter; other errors are those of SSM's GetParameter.
+func (p *Parameter) Value(ctx context.Context) (string, error) {
+	out, err := p.api.GetParameter(ctx, &ssm.GetParameterInput{Name: &p.name})
+	var missing *types.ParameterNotFound
+	switch {
+	case errors.As(err, &missing):
+		return "", fmt.Errorf("read SSM parameter %s: %w", p.name, ErrNotPublished)
+	case err != nil:
+		return "", fmt.Errorf("read SSM parameter %s: %w", p.name, err)
+	}
+	return aws.ToString(out.Parameter.Value), nil
+}
+
+// Read reads the addresses. Beside Value's errors it returns Parse's.
+func (p *Parameter) Read(ctx context.Context) ([]netip.Addr, error) {
+	value, err := p.Value(ctx)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := Parse(value)
+	if err != nil {
+		return nil, fmt.Errorf("read SSM parameter %s: %w", p.name, err)
+	}
+	return addrs, nil
+}
+
+// Write replaces the list. It refuses an empty one: readers that find no
+// server could only fail, and the last known servers are the better answer.
+func (p *Parameter) Write(ctx context.Context, addrs []netip.Addr) error {
+	if len(addrs) == 0 {
+		return fmt.Errorf("write SSM parameter %s: refused, the list of servers is empty", p.name)
+	}
+	_, err := p.api.PutParameter(ctx, &ssm.PutParameterInput{
+		Name:        &p.name,
+		Value:       aws.String(Format(addrs)),
+		Type:        types.ParameterTypeStringList,
+		Overwrite:   aws.Bool(true),
+		Description: aws.String("Addresses of the Consul servers, kept by ecsmesh"),
+	})
+	if err != nil {
+		return fmt.Errorf("write SSM parameter %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// Permanent tells whether an error of this package will be the same at the
+// next attempt: AWS understood the request and refused it. A parameter that does not exist yet, throttling, and
+// credentials that ran out are not.
+func Permanent(err error) bool {
+	if errors.Is(err, ErrNotPublished) {
+		return false
+	}
+	throttled := retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
+	if throttled.IsErrorThrottle(err) == aws.TrueTernary {
+		return false
+	}
+	var refused smithy.APIError
+	if errors.As(err, &refused) && strings.HasPrefix(refused.ErrorCode(), "Expired") {
+		return false
+	}
+	var response *awshttp.ResponseError
+	return errors.As(err, &response) && response.HTTPStatusCode() >= 400 && response.HTTPStatusCode() < 500 &&
+		response.HTTPStatusCode() != http.StatusTooManyRequests && response.HTTPStatusCode() != http.StatusRequestTimeout
+}
