@@ -65,7 +65,11 @@ func TestGoldenBootstraps(t *testing.T) {
 		"default":      sidecar(config.EnvoySettings{}),
 		"full":         sidecar(full()),
 		"stats-config": sidecar(config.EnvoySettings{StatsConfig: json.RawMessage(`{"use_all_default_tags": false}`)}),
-		"ipv6":         func() Sidecar { s := sidecar(config.EnvoySettings{}); s.Address = netip.MustParseAddr("2001:db8::5"); return s }(),
+		"ipv6": func() Sidecar {
+			s := sidecar(config.EnvoySettings{})
+			s.Address = netip.MustParseAddr("2001:db8::5")
+			return s
+		}(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Bootstrap(s)

@@ -41,7 +41,7 @@ const (
 
 	// consulRound is how long one list of servers is tried before it is read
 	// again: all of its servers may have been replaced meanwhile.
-	consulRound = 15 * time.Second
+	consulRound = 5 * time.Second
 )
 
 // Registrar registers one task.

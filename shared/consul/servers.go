@@ -66,9 +66,7 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	s := &Servers{attemptTimeout: cmp.Or(opts.AttemptTimeout, defaultAttemptTimeout)}
 	for _, addr := range addrs {
 		name := net.JoinHostPort(addr.String(), strconv.Itoa(opts.Port))
-		// The HTTP client is given whole, so that nothing of CONSUL_HTTP_* in
-		// the environment can redirect it.
-		client, err := api.NewClient(&api.Config{Address: name, Scheme: "http", HttpClient: &http.Client{Transport: transport}})
+		client, err := api.NewClient(&api.Config{Address: name, Scheme: "http", HttpClient: &http.Client{Transport: unaffected{transport}}})
 		if err != nil {
 			return nil, fmt.Errorf("reach Consul at %s: %w", name, err)
 		}
@@ -78,6 +76,21 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	// Tasks that start together must not all ask the same server.
 	s.next.Store(rand.Uint32N(uint32(len(addrs))))
 	return s, nil
+}
+
+// unaffected keeps out of requests what Consul's client takes from CONSUL_*
+// variables by itself: a token, namespace or partition that is set for the
+// application's own use must not change where a task is registered.
+type unaffected struct{ http.RoundTripper }
+
+func (u unaffected) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.Header.Del("X-Consul-Token")
+	query := request.URL.Query()
+	query.Del("ns")
+	query.Del("partition")
+	request.URL.RawQuery = query.Encode()
+	return u.RoundTripper.RoundTrip(request)
 }
 
 // Do calls attempt with one server's client after the other until one
