@@ -101,15 +101,24 @@ func (p *Parameter) Read(ctx context.Context) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
+// maxValue is SSM's limit for the value of a standard parameter, in bytes: some
+// 250 IPv4 addresses.
+const maxValue = 4096
+
 // Write replaces the list. It refuses an empty one: readers that find no
 // server could only fail, and the last known servers are the better answer.
+// One that is too long for SSM is refused too.
 func (p *Parameter) Write(ctx context.Context, addrs []netip.Addr) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("write SSM parameter %s: refused, the list of servers is empty", p.name)
 	}
+	value := Format(addrs)
+	if len(value) > maxValue {
+		return fmt.Errorf("write SSM parameter %s: the %d addresses take %d bytes, and it holds %d", p.name, len(addrs), len(value), maxValue)
+	}
 	_, err := p.api.PutParameter(ctx, &ssm.PutParameterInput{
 		Name:        &p.name,
-		Value:       aws.String(Format(addrs)),
+		Value:       &value,
 		Type:        types.ParameterTypeStringList,
 		Overwrite:   aws.Bool(true),
 		Description: aws.String("Addresses of the Consul servers, kept by ecsmesh"),

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/metrics"
+	"ecsmesh/shared/taskevent"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+// catalog is Consul's catalog, as far as it concerns tasks that stop.
+type catalog interface {
+	// Apply carries out changes, at most one for a node, and says in the same
+	// order what became of each. It is safe to repeat.
+	Apply(context.Context, []change) []result
+}
+
+// change is what is to become of a task's node.
+type change struct {
+	Node    string
+	Meaning taskevent.Meaning // Drain or Delete
+	Reason  string            // why the task stops, for people
+}
+
+// result is what became of a change: by default, it was carried out.
+type result struct {
+	Missing bool  // there is no such node, and nothing to do
+	Err     error // it was not carried out
+}
+
+// handler decides what task events mean for the catalog.
+type handler struct {
+	catalog catalog
+	metrics *metrics.Writer
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// message is a task event on its way: from SQS, or alone and without an ID.
+type message struct {
+	id   string
+	body []byte
+}
+
+// Handle serves one invocation. A batch from SQS is answered with exactly the
+// messages that are to come again, or to end in the dead-letter queue; a task
+// event of its own with an error, if it could not be handled.
+func (h *handler) Handle(ctx context.Context, payload json.RawMessage) (any, error) {
+	records, isBatch, err := batch(payload)
+	if err != nil {
+		h.log.ErrorContext(ctx, "read invocation", "error", err)
+		return nil, err
+	}
+	if !isBatch {
+		return nil, h.process(ctx, []message{{body: payload}})[0]
+	}
+	messages := make([]message, len(records))
+	for i, record := range records {
+		messages[i] = message{id: record.MessageId, body: []byte(record.Body)}
+	}
+	// An absent list would mean to Lambda that the function failed.
+	failures := []events.SQSBatchItemFailure{}
+	for i, err := range h.process(ctx, messages) {
+		if err != nil {
+			failures = append(failures, events.SQSBatchItemFailure{ItemIdentifier: messages[i].id})
+		}
+	}
+	return events.SQSEventResponse{BatchItemFailures: failures}, nil
+}
+
+// batch tells a batch of SQS from an event of its own.
+func batch(payload json.RawMessage) (records []events.SQSMessage, isBatch bool, err error) {
+	var envelope struct {
+		Records json.RawMessage
+	}
+	if err := json.Unmarshal(payload, &envelope); err != nil || envelope.Records == nil {
+		return nil, false, nil // which taskevent.Decode then judges
+	}
+	if err := json.Unmarshal(envelope.Records, &records); err != nil {
+		return nil, true, errors.New("decode batch: Records is not a list of SQS messages")
+	}
+	for _, record := range records {
+		if record.EventSource != "aws:sqs" {
+			return nil, true, fmt.Errorf("decode batch: eventSource is %q, want aws:sqs", record.EventSource)
+		}
+	}
+	return records, true, nil
+}
+
+// process handles the messages and returns an error, or nil, for each.
+func (h *handler) process(ctx context.Context, messages []message) []error {
+	work, cancel := invocation.WorkContext(ctx)
+	defer cancel()
+
+	errs := make([]error, len(messages))
+	stops := newStops()
+	for i, msg := range messages {
+		log := h.log
+		if msg.id != "" {
+			log = log.With("messageId", msg.id)
+		}
+		event, err := taskevent.Decode(msg.body)
+		switch {
+		case errors.Is(err, taskevent.ErrOtherEvent):
+			log.InfoContext(ctx, "nothing to do: not an event of an ECS task")
+		case err != nil:
+			// Never the message itself: nobody knows what it holds.
+			log.ErrorContext(ctx, "message can't be read", "error", err)
+			errs[i] = err
+		case event.Meaning() == taskevent.Nothing:
+			log.InfoContext(ctx, "nothing to do: the task goes on", "taskArn", event.TaskARN, "eventId", event.ID)
+		default:
+			stops.add(event, i)
+		}
+	}
+	if len(stops.list) == 0 {
+		return errs
+	}
+
+	results := h.catalog.Apply(work, stops.changes())
+	h.report(ctx, stops, results)
+	for i, stop := range stops.list {
+		for _, m := range stop.messages {
+			errs[m] = results[i].Err
+		}
+	}
+	return errs
+}
+
+// report logs and counts what became of each task.
+func (h *handler) report(ctx context.Context, stops *stops, results []result) {
+	var (
+		counts    = map[taskevent.Meaning]int{}
+		latencies []time.Duration
+		now       = h.now()
+	)
+	for i, stop := range stops.list {
+		event := stop.event
+		log := h.log.With("taskArn", event.TaskARN, "group", event.Group, "action", event.Meaning().String(),
+			"eventId", event.ID, "reason", event.StopReason())
+		switch {
+		case results[i].Err != nil:
+			log.ErrorContext(ctx, "task left as it is", "error", results[i].Err)
+			continue
+		case results[i].Missing:
+			log.InfoContext(ctx, "nothing to do: the task is not registered")
+			continue
+		case event.Meaning() == taskevent.Drain:
+			log.InfoContext(ctx, "task drained")
+		default:
+			log.InfoContext(ctx, "task deregistered")
+		}
+		counts[event.Meaning()]++
+		if at := event.HappenedAt(); !at.IsZero() {
+			latencies = append(latencies, max(0, now.Sub(at))) // clocks differ
+		}
+	}
+	err := h.metrics.Write(
+		metrics.Count("TasksDrained", counts[taskevent.Drain]),
+		metrics.Count("TasksDeregistered", counts[taskevent.Delete]),
+		metrics.Milliseconds("EventToConsulMilliseconds", latencies...),
+	)
+	if err != nil { // no reason to handle the messages again
+		h.log.WarnContext(ctx, "metrics lost", "error", err)
+	}
+}

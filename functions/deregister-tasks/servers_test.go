@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ecsmesh/shared/consul"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+)
+
+// fakeList is the published list.
+type fakeList struct {
+	addrs []netip.Addr
+	err   error
+	reads int
+}
+
+var _ serverList = (*fakeList)(nil)
+
+func (f *fakeList) Read(context.Context) ([]netip.Addr, error) {
+	f.reads++
+	if f.err != nil {
+		return nil, f.err
+	}
+	return slices.Clone(f.addrs), nil
+}
+
+// world is a list, a clock, and Consul servers that answer with their address.
+type world struct {
+	*publishedServers
+	list   *fakeList
+	clock  time.Time
+	log    bytes.Buffer
+	consul map[string]*httptest.Server // by address
+}
+
+func newWorld(t *testing.T, answering ...string) *world {
+	t.Helper()
+	w := &world{list: &fakeList{}, clock: time.Now(), consul: map[string]*httptest.Server{}}
+	port := uint16(0)
+	for _, addr := range answering {
+		// All servers of a cluster use the same port: the first gets a free one.
+		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port = uint16(listener.Addr().(*net.TCPAddr).Port)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			if _, err := rw.Write([]byte(`"` + addr + `"`)); err != nil {
+				t.Error(err)
+			}
+		}))
+		server.Listener.Close()
+		server.Listener = listener
+		server.Start()
+		t.Cleanup(server.Close)
+		w.consul[addr] = server
+	}
+	w.publishedServers = newPublishedServers(w.list, port, slog.New(slog.NewTextHandler(&w.log, nil)))
+	w.now = func() time.Time { return w.clock }
+	w.trial = 200 * time.Millisecond
+	return w
+}
+
+func (w *world) publish(addrs ...string) {
+	w.list.addrs = nil
+	for _, addr := range addrs {
+		w.list.addrs = append(w.list.addrs, netip.MustParseAddr(addr))
+	}
+}
+
+// ask returns the address of the server that answered.
+func (w *world) ask(t *testing.T, patience time.Duration) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var answer string
+	err := w.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		_, err := client.Raw().Query("/v1/status/leader", &answer, (&api.QueryOptions{}).WithContext(ctx))
+		return err
+	})
+	return answer, err
+}
+
+func (w *world) expectAnswer(t *testing.T, want string, reads int) {
+	t.Helper()
+	got, err := w.ask(t, 5*time.Second)
+	if err != nil || got != want {
+		t.Errorf("got an answer from %s (%v), want %s", got, err, want)
+	}
+	if w.list.reads != reads {
+		t.Errorf("the list was read %d times, want %d", w.list.reads, reads)
+	}
+}
+
+func TestListIsKeptForAMinute(t *testing.T) {
+	w := newWorld(t, "127.0.0.11", "127.0.0.12")
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 1)
+
+	w.publish("127.0.0.12") // 127.0.0.11 still answers
+	w.clock = w.clock.Add(59 * time.Second)
+	w.expectAnswer(t, "127.0.0.11", 1)
+	w.clock = w.clock.Add(time.Second)
+	w.expectAnswer(t, "127.0.0.12", 2)
+	w.expectAnswer(t, "127.0.0.12", 2)
+}
+
+func TestConnectionsStayWhileTheListDoes(t *testing.T) {
+	w := newWorld(t, "127.0.0.11")
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 1)
+	before := w.servers
+	w.clock = w.clock.Add(listLifetime)
+	w.expectAnswer(t, "127.0.0.11", 2)
+	if w.servers != before {
+		t.Error("the same list made new connections")
+	}
+}
+
+func TestListIsReadAgainWhenNoServerAnswers(t *testing.T) {
+	w := newWorld(t, "127.0.0.11", "127.0.0.12")
+	w.publish("127.0.0.11", "127.0.0.13")
+	w.expectAnswer(t, "127.0.0.11", 1)
+
+	// All servers were replaced a moment ago.
+	w.consul["127.0.0.11"].Close()
+	w.publish("127.0.0.12")
+	w.expectAnswer(t, "127.0.0.12", 2)
+	if !strings.Contains(w.log.String(), "reading the list again") {
+		t.Errorf("the log doesn't say so: %s", w.log.String())
+	}
+}
+
+func TestListThatCannotBeRead(t *testing.T) {
+	throttled := errors.New("ThrottlingException")
+	w := newWorld(t, "127.0.0.11")
+	w.list.err = throttled
+	if _, err := w.ask(t, time.Second); !errors.Is(err, throttled) {
+		t.Errorf("at first: got %v, want the cause", err)
+	}
+
+	w.list.err = nil
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 2)
+	w.list.err = throttled
+	w.clock = w.clock.Add(time.Hour)
+	w.expectAnswer(t, "127.0.0.11", 3) // what was known is better than nothing
+	if !strings.Contains(w.log.String(), "ThrottlingException") {
+		t.Errorf("the log doesn't say why: %s", w.log.String())
+	}
+}
+
+func TestListOfServersThatAreAllGone(t *testing.T) {
+	w := newWorld(t, "127.0.0.11")
+	w.publish("127.0.0.13", "127.0.0.14", "127.0.0.15")
+	_, err := w.ask(t, 300*time.Millisecond)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, addr := range []string{"127.0.0.13", "127.0.0.14", "127.0.0.15"} {
+		if !strings.Contains(err.Error(), addr) {
+			t.Errorf("%q does not name %s: it was not tried", err, addr)
+		}
+	}
+}
+
+func TestRefusalDoesNotReadTheListAgain(t *testing.T) {
+	w := newWorld(t, "127.0.0.11")
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 1)
+	attempts := 0
+	err := w.Do(t.Context(), func(context.Context, *api.Client) error {
+		attempts++
+		return api.StatusError{Code: http.StatusForbidden, Body: "Permission denied"}
+	})
+	if !consul.Permanent(err) {
+		t.Errorf("got %v, want Consul's refusal", err)
+	}
+	if diff := cmp.Diff([]int{1, 1}, []int{attempts, w.list.reads}); diff != "" {
+		t.Errorf("attempts and reads (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"ecsmesh/shared/mesh"
+	"ecsmesh/shared/taskevent"
+)
+
+// stop is what all messages of a batch together say of one task.
+type stop struct {
+	event    taskevent.Event // the one that says most
+	messages []int           // every message about the task
+}
+
+// stops are the tasks of a batch, each once, in the order of their first
+// message.
+type stops struct {
+	list   []*stop
+	byNode map[string]*stop
+}
+
+func newStops() *stops { return &stops{byNode: map[string]*stop{}} }
+
+// add takes in the event of a message. Of a task's events the most final one
+// stays, whatever their order. All its messages share what becomes of it.
+func (s *stops) add(event taskevent.Event, message int) {
+	node := mesh.NodeName(event.Task.ID)
+	known, ok := s.byNode[node]
+	if !ok {
+		known = &stop{event: event}
+		s.byNode[node] = known
+		s.list = append(s.list, known)
+	}
+	known.messages = append(known.messages, message)
+	if event.Supersedes(known.event) {
+		known.event = event
+	}
+}
+
+// changes are what the stops ask of the catalog, in the same order.
+func (s *stops) changes() []change {
+	changes := make([]change, len(s.list))
+	for i, stop := range s.list {
+		changes[i] = change{
+			Node:    mesh.NodeName(stop.event.Task.ID),
+			Meaning: stop.event.Meaning(),
+			Reason:  stop.event.StopReason(),
+		}
+	}
+	return changes
+}

@@ -1,0 +1,83 @@
+package invocation
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLinesCarryTheRequestID(t *testing.T) {
+	var out bytes.Buffer
+	log := NewLogger(&out, slog.LevelInfo).With("taskArn", "arn:task")
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "0b1c"})
+
+	log.DebugContext(ctx, "not logged at this level")
+	log.InfoContext(ctx, "drained task", "eventId", "7")
+
+	var got map[string]any
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	if _, err := time.Parse(time.RFC3339Nano, got["timestamp"].(string)); err != nil {
+		t.Errorf("timestamp: %v", err)
+	}
+	delete(got, "timestamp")
+	want := map[string]any{"level": "INFO", "message": "drained task", "taskArn": "arn:task", "eventId": "7", "requestId": "0b1c"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestGroupsKeepTheRequestID(t *testing.T) {
+	var out bytes.Buffer
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "0b1c"})
+	NewLogger(&out, slog.LevelInfo).WithGroup("batch").InfoContext(ctx, "done", "messages", 3)
+	if !bytes.Contains(out.Bytes(), []byte(`"batch":{"messages":3,"requestId":"0b1c"}`)) {
+		t.Errorf("got %s", out.String())
+	}
+}
+
+func TestLinesOutsideAnInvocation(t *testing.T) {
+	var out bytes.Buffer
+	NewLogger(&out, slog.LevelWarn).ErrorContext(t.Context(), "cold start")
+	if bytes.Contains(out.Bytes(), []byte("requestId")) || !bytes.Contains(out.Bytes(), []byte(`"message":"cold start"`)) {
+		t.Errorf("got %s", out.String())
+	}
+}
+
+func TestWorkContextLeavesTimeForTheAnswer(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		timeout, want time.Duration
+	}{
+		{"no timeout", 0, maxWorkTime},
+		{"the usual", 20 * time.Second, 17 * time.Second},
+		{"a long one", 15 * time.Minute, maxWorkTime},
+		{"a short one", 4 * time.Second, 3 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if test.timeout > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.timeout)
+					defer cancel()
+				}
+				start := time.Now()
+				work, cancel := WorkContext(ctx)
+				defer cancel()
+				<-work.Done()
+				if got := time.Since(start); got != test.want {
+					t.Errorf("work may take %s, want %s", got, test.want)
+				}
+			})
+		})
+	}
+}

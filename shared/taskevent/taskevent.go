@@ -1,0 +1,227 @@
+// Package taskevent reads what ECS tells EventBridge about its tasks (detail
+// type "ECS Task State Change") and says what it means for the mesh.
+//
+// ECS delivers these events at least once and in no promised order, and adds
+// fields over time. So only what is used here is decoded, and the rest may
+// have any shape.
+package taskevent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"ecsmesh/shared/mesh"
+)
+
+// What the envelope of a task state change says.
+const (
+	Source     = "aws.ecs"
+	DetailType = "ECS Task State Change"
+)
+
+// Task states of which ECS tells, as far as they matter here.
+const (
+	statusStopped = "STOPPED"
+	statusDeleted = "DELETED" // follows STOPPED for a moment
+)
+
+// ErrOtherEvent marks a well-formed event of another kind.
+var ErrOtherEvent = errors.New("not an ECS task state change")
+
+// Event is one change of one task's state.
+type Event struct {
+	ID   string    // the envelope's; duplicates share it
+	Time time.Time // the envelope's, in whole seconds; zero if unreadable
+
+	TaskARN string
+	Task    mesh.TaskARN // TaskARN, parsed
+	Group   string       // service:NAME or family:NAME
+
+	LastStatus    string // where the task is: PROVISIONING … RUNNING … STOPPED
+	DesiredStatus string // where ECS wants it: RUNNING or STOPPED
+	Version       int64  // grows with each change of the task; duplicates share it
+
+	StopCode      string    // why it stops, for programs: EssentialContainerExited, …; may be empty
+	StoppedReason string    // why it stops, for people; may be empty
+	UpdatedAt     time.Time // when this change happened, in milliseconds; zero if unreadable
+}
+
+// Decode reads an event as EventBridge delivers it. It returns ErrOtherEvent
+// for a well-formed event of another kind, and for anything else that isn't a
+// task state change an error that names the field at fault. Errors never quote
+// the event: it may come from anyone who can write to the queue.
+func Decode(data []byte) (Event, error) {
+	var raw struct {
+		ID         string          `json:"id"`
+		Source     string          `json:"source"`
+		DetailType string          `json:"detail-type"`
+		Time       string          `json:"time"`
+		Detail     json.RawMessage `json:"detail"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return Event{}, fmt.Errorf("decode event: %w", describe("", err))
+	}
+	switch {
+	case raw.Source == "":
+		return Event{}, errors.New("decode event: source is missing")
+	case raw.DetailType == "":
+		return Event{}, errors.New("decode event: detail-type is missing")
+	case raw.Source != Source || raw.DetailType != DetailType:
+		return Event{}, fmt.Errorf("decode event: %w", ErrOtherEvent)
+	}
+
+	var detail struct {
+		TaskARN       string `json:"taskArn"`
+		Group         string `json:"group"`
+		LastStatus    string `json:"lastStatus"`
+		DesiredStatus string `json:"desiredStatus"`
+		Version       int64  `json:"version"`
+		StopCode      string `json:"stopCode"`
+		StoppedReason string `json:"stoppedReason"`
+		UpdatedAt     string `json:"updatedAt"`
+	}
+	if len(raw.Detail) == 0 {
+		return Event{}, errors.New("decode task event: detail is missing")
+	}
+	if err := json.Unmarshal(raw.Detail, &detail); err != nil {
+		return Event{}, fmt.Errorf("decode task event: %w", describe("detail", err))
+	}
+	for _, required := range []struct{ field, value string }{
+		{"detail.taskArn", detail.TaskARN},
+		{"detail.lastStatus", detail.LastStatus},
+		{"detail.desiredStatus", detail.DesiredStatus},
+	} {
+		if required.value == "" {
+			return Event{}, fmt.Errorf("decode task event: %s is missing", required.field)
+		}
+	}
+	task, err := mesh.ParseTaskARN(detail.TaskARN)
+	if err != nil { // it quotes the ARN
+		return Event{}, errors.New("decode task event: detail.taskArn is not the ARN of an ECS task")
+	}
+
+	return Event{
+		ID:            raw.ID,
+		Time:          parseTime(raw.Time),
+		TaskARN:       detail.TaskARN,
+		Task:          task,
+		Group:         detail.Group,
+		LastStatus:    detail.LastStatus,
+		DesiredStatus: detail.DesiredStatus,
+		Version:       detail.Version,
+		StopCode:      detail.StopCode,
+		StoppedReason: detail.StoppedReason,
+		UpdatedAt:     parseTime(detail.UpdatedAt),
+	}, nil
+}
+
+// describe says what is wrong with the JSON without quoting it.
+func describe(parent string, err error) error {
+	var (
+		syntax    *json.SyntaxError
+		wrongType *json.UnmarshalTypeError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("not JSON (at byte %d)", syntax.Offset)
+	case errors.As(err, &wrongType):
+		field := strings.Trim(parent+"."+wrongType.Field, ".")
+		if field == "" {
+			field = "the event"
+		}
+		kind, _, _ := strings.Cut(wrongType.Value, " ") // "number 1.5" quotes the number
+		return fmt.Errorf("%s is of type %s, want %s", field, kind, jsonType(wrongType))
+	}
+	return err
+}
+
+// jsonType names what was expected in JSON's words.
+func jsonType(err *json.UnmarshalTypeError) string {
+	switch err.Type.Kind() {
+	case reflect.String:
+		return "string"
+	case reflect.Int64:
+		return "whole number"
+	}
+	return "object"
+}
+
+// parseTime is lenient: times only feed metrics and logs, and a task must be
+// deregistered whatever became of their format.
+func parseTime(value string) time.Time {
+	t, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// Meaning is what an event asks of the mesh. A greater one is more final.
+type Meaning int
+
+// The meanings, from none to final.
+const (
+	Nothing Meaning = iota // the task goes on
+	Drain                  // the task is stopping: send it no new work
+	Delete                 // the task is gone: forget it
+)
+
+func (m Meaning) String() string {
+	switch m {
+	case Nothing:
+		return "nothing"
+	case Drain:
+		return "drain"
+	case Delete:
+		return "delete"
+	}
+	return fmt.Sprintf("Meaning(%d)", int(m))
+}
+
+// Meaning decides on the event alone. ECS never takes a stop back, so a late
+// or repeated event can't be wrong, only superfluous.
+func (e Event) Meaning() Meaning {
+	switch {
+	case e.LastStatus == statusStopped || e.LastStatus == statusDeleted:
+		return Delete
+	case e.DesiredStatus == statusStopped:
+		return Drain
+	}
+	return Nothing
+}
+
+// Supersedes tells whether e says more about its task than other does, an
+// event of the same task: what is more final wins, then what is newer.
+func (e Event) Supersedes(other Event) bool {
+	if e.Meaning() != other.Meaning() {
+		return e.Meaning() > other.Meaning()
+	}
+	return e.Version > other.Version
+}
+
+// HappenedAt is when the task changed, as precisely as the event says; zero if
+// it doesn't say.
+func (e Event) HappenedAt() time.Time {
+	if !e.UpdatedAt.IsZero() {
+		return e.UpdatedAt
+	}
+	return e.Time
+}
+
+// StopReason says in a sentence why the task stops. It is made of what ECS
+// fixes when the stop begins, so all events of one stop give the same.
+func (e Event) StopReason() string {
+	switch {
+	case e.StopCode != "" && e.StoppedReason != "":
+		return e.StopCode + ": " + e.StoppedReason
+	case e.StopCode != "":
+		return e.StopCode
+	case e.StoppedReason != "":
+		return e.StoppedReason
+	}
+	return "ECS is stopping the task"
+}
