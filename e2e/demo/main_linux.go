@@ -1,0 +1,92 @@
+// Command demo shows ECS tasks join and leave a Consul service mesh, live,
+// and draws what happened as dist/demo-timeline.svg. Every number that it
+// prints is measured, and each of its claims is checked: it exits with 1 as
+// soon as one does not hold.
+//
+// With KEEP=1 in the environment everything stays up, for a look around,
+// until Ctrl-C.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"ecsmesh/e2e/lab"
+	"ecsmesh/e2e/tools"
+)
+
+// pictureFile is where the picture goes, below the root of the checkout.
+const pictureFile = "dist/demo-timeline.svg"
+
+func main() {
+	// The first Ctrl-C ends the demo in order, the second one at once: then
+	// the processes die with this one.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	ctx, orphaned := context.WithCancel(ctx)
+	go func() {
+		waitForOrphanhood()
+		orphaned()
+	}()
+	os.Exit(run(ctx, os.Getenv("KEEP") == "1", newPrinter(os.Stdout, os.Getenv)))
+}
+
+// waitForOrphanhood returns when the program that started this one is gone:
+// `go run`, which passes SIGTERM on to nobody.
+func waitForOrphanhood() {
+	for parent := os.Getppid(); os.Getppid() == parent; {
+		time.Sleep(time.Second)
+	}
+}
+
+// run tells the story and returns the exit code.
+func run(ctx context.Context, keep bool, out *printer) int {
+	root, err := preflight()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
+		return 1
+	}
+	// Logs live below dist, where `make clean` finds what a failure left.
+	dir, err := os.MkdirTemp(filepath.Join(root, "dist"), "demo-")
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
+		return 1
+	}
+	s := &story{out: out, dir: dir, keep: keep, picture: filepath.Join(root, pictureFile)}
+	err = s.tell(ctx)
+	switch {
+	case errors.Is(err, errLookedAround):
+		out.note("Everything is stopped and cleaned up.")
+		_ = os.RemoveAll(dir)
+		return 0
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		out.note("Interrupted. Everything is stopped and cleaned up.")
+		_ = os.RemoveAll(dir)
+		return 130
+	case err != nil:
+		out.failure(err)
+		out.note("The logs of all containers and of the emulator are in " + dir)
+		return 1
+	}
+	_ = os.RemoveAll(dir)
+	out.note(
+		fmt.Sprintf("%s, %d requests, 0 failed. Everything is stopped and cleaned up.", brief(time.Since(out.start)), len(s.requests)),
+		"The same as a picture:  "+s.picture,
+		"To look around in it:   make demo KEEP=1")
+	return 0
+}
+
+// preflight reports all that is missing, before anything starts.
+func preflight() (root string, err error) {
+	root, err = tools.Root()
+	if err != nil {
+		return "", err
+	}
+	return root, lab.Installed()
+}

@@ -1,0 +1,507 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ecsmesh/e2e/ecs"
+	"ecsmesh/e2e/lab"
+	"ecsmesh/shared/mesh"
+)
+
+const (
+	requestsPerSecond = 100
+	warmUp            = 2500 * time.Millisecond // of requests before the stop
+	afterwards        = time.Second             // of requests after each change
+)
+
+// story is the demo: what it runs and what it has seen so far.
+type story struct {
+	out     *printer
+	dir     string
+	keep    bool
+	picture string
+
+	lab         *lab.Lab
+	servers     []*actor
+	web         *actor
+	apis        []*actor
+	load        *lab.Load
+	requests    []lab.Request
+	milestones  []milestone
+	publication []publication
+	stop        stopTimes
+}
+
+// actor is a task in the story, with the moments that ECS does not know.
+type actor struct {
+	name string
+	task ecs.Task
+
+	registered time.Time // T1: in the catalog
+	envoy      time.Time // T2: Envoy has its configuration
+	started    time.Time // T3: the application runs
+	passing    time.Time // T4: Consul calls it passing
+}
+
+// publication is a value that the parameter had from some moment on.
+type publication struct {
+	at      time.Time
+	servers []netip.Addr
+}
+
+// stopTimes are the moments of api-1's stop.
+type stopTimes struct {
+	asked        time.Time
+	drained      time.Time // web's Envoy sends nothing there any more
+	last         time.Time // the end of the last request that it answered
+	ended        time.Time // its last container is gone
+	deregistered time.Time
+}
+
+// tell runs the story from its beginning to its end, and cleans up.
+func (s *story) tell(ctx context.Context) (err error) {
+	s.out.title("ECS tasks in a Consul service mesh",
+		"Consul, Envoy and everything of ecsmesh are real here and run as processes.",
+		"AWS is an emulator; its ECS starts, checks and stops the containers as ECS does.")
+	defer func() {
+		if s.load != nil {
+			s.load.Stop()
+		}
+		if s.lab != nil {
+			err = errors.Join(err, s.lab.Close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		s.setTheStage, s.findServers, s.register, s.startEnvoys, s.startApplications, s.sendRequests,
+		s.stopOne, s.replaceServer, s.lookAround, s.stopAll,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.draw(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// chapter begins a step in the text and in the picture.
+func (s *story) chapter(name, about string) {
+	s.out.chapter(name, about)
+	s.milestones = append(s.milestones, milestone{at: time.Since(s.out.start), name: name, text: about})
+}
+
+func (s *story) setTheStage(ctx context.Context) error {
+	s.out.chapter("", "the stage")
+	begun := time.Now()
+	var err error
+	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir}); err != nil {
+		return err
+	}
+	s.out.line("template.yaml is deployed on the emulator, with the real Lambdas    %s", brief(time.Since(begun)))
+	begun = time.Now()
+	tasks, err := s.lab.StartServers(ctx)
+	if err != nil {
+		return err
+	}
+	for i, task := range tasks {
+		s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", i+1), task: task, passing: time.Now()})
+	}
+	s.out.line("3 Consul servers run as ECS tasks and have elected a leader         %s", brief(time.Since(begun)))
+	// What a mesh's owner would set: the services speak HTTP.
+	return s.lab.UseHTTP(ctx, "web", "api")
+}
+
+// findServers is T0.
+func (s *story) findServers(ctx context.Context) error {
+	if err := s.lab.WaitPublished(ctx, tasksOf(s.servers)...); err != nil {
+		return err
+	}
+	s.chapter("T0", "servers found")
+	list, err := s.lab.ServerList(ctx)
+	if err != nil {
+		return err
+	}
+	s.publication = append(s.publication, publication{time.Now(), list})
+	s.out.line("The servers' task events made publish-servers write the SSM parameter:")
+	s.out.line("%s = %s", lab.ServersParameter, join(list))
+	return nil
+}
+
+// register is T1.
+func (s *story) register(ctx context.Context) error {
+	s.web = &actor{name: "web"}
+	s.apis = []*actor{{name: "api-1"}, {name: "api-2"}}
+	for _, a := range s.mesh() {
+		service := s.lab.API
+		if a == s.web {
+			service = s.lab.Web
+		}
+		var err error
+		if a.task, err = service.Launch(ctx); err != nil {
+			return err
+		}
+	}
+	err := s.each(func(a *actor) error {
+		if err := s.lab.WaitRegistered(ctx, a.task); err != nil {
+			return err
+		}
+		a.registered = time.Now()
+		var err error
+		a.task, err = s.lab.WaitTask(ctx, a.task, func(t ecs.Task) bool { return t.Container("ecsmesh-init").ExitCode != nil })
+		if code := a.task.Container("ecsmesh-init").ExitCode; err == nil && *code != 0 {
+			err = fmt.Errorf("ecsmesh-init of %s exited with %d", a.name, *code)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.chapter("T1", "tasks registered, init containers gone")
+	for _, a := range s.mesh() {
+		init := a.task.Container("ecsmesh-init")
+		s.out.line("%-6s %-12s node %s   ecsmesh-init ran %s", a.name, a.task.Address(), shortNode(a.task), brief(init.FinishedAt.Sub(init.StartedAt)))
+	}
+	return nil
+}
+
+// startEnvoys is T2.
+func (s *story) startEnvoys(ctx context.Context) error {
+	err := s.each(func(a *actor) (err error) {
+		if err := s.lab.WaitEnvoy(ctx, a.task); err != nil {
+			return err
+		}
+		a.envoy = time.Now()
+		a.task, err = s.lab.WaitTask(ctx, a.task, func(t ecs.Task) bool { return t.Container("envoy").LastStatus == ecs.StatusRunning })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.chapter("T2", "Envoys up")
+	for _, a := range s.mesh() {
+		if app := a.task.Container(service(a)); app.LastStatus != ecs.StatusPending {
+			return fmt.Errorf("the application of %s is %s before Envoy is healthy", a.name, app.LastStatus)
+		}
+		s.out.line("%-6s has its certificate and listeners from Consul   %s after its start", a.name, brief(a.envoy.Sub(a.task.Container("envoy").StartedAt)))
+	}
+	s.out.aside("ECS runs Envoy's health check after 5 s; the applications wait for it …")
+	return nil
+}
+
+// startApplications is T3.
+func (s *story) startApplications(ctx context.Context) error {
+	err := s.each(func(a *actor) (err error) {
+		a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Ready)
+		a.started = a.task.Container(service(a)).StartedAt
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.chapter("T3", "Envoys healthy, applications started")
+	for _, a := range s.mesh() {
+		envoy := a.task.Container("envoy")
+		s.out.line("%-6s envoy %s, application started %s after Envoy", a.name, envoy.HealthStatus, brief(a.started.Sub(envoy.StartedAt)))
+	}
+	s.out.aside("The next run of the health check will find the applications, and tell Consul …")
+	return nil
+}
+
+// sendRequests is T4.
+func (s *story) sendRequests(ctx context.Context) error {
+	err := s.each(func(a *actor) error {
+		tasks := tasksOf(s.apis)
+		if a == s.web {
+			tasks = []ecs.Task{s.web.task}
+		}
+		err := s.lab.WaitPassing(ctx, service(a), tasks...)
+		a.passing = time.Now()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.lab.WaitEndpoints(ctx, s.web.task, "api", tasksOf(s.apis)...); err != nil {
+		return err
+	}
+	s.chapter("T4", "Consul says passing, requests flow")
+	s.out.line("web → api, %d requests a second from here on", requestsPerSecond)
+	s.load = lab.StartLoad(ctx, s.web.task, requestsPerSecond)
+	if err := pause(ctx, warmUp); err != nil {
+		return err
+	}
+	requests := s.load.Requests()
+	if err := noFailures(requests); err != nil {
+		return err
+	}
+	for _, a := range s.apis {
+		n := len(lab.AnsweredBy(requests, a.task))
+		if n == 0 {
+			return fmt.Errorf("%s answered none of %d requests", a.name, len(requests))
+		}
+		s.out.line("%-6s answered %d", a.name, n)
+	}
+	handshakes, err := s.handshakes(ctx)
+	if err != nil {
+		return err
+	}
+	s.out.holds("%d requests, 0 failed, median %s; %d mutual TLS handshakes with api's Envoys", len(requests), median(requests), handshakes)
+	return nil
+}
+
+// handshakes counts the TLS connections from web's Envoy to those of api. A
+// request that went around them would not.
+func (s *story) handshakes(ctx context.Context) (int64, error) {
+	stats, err := lab.EnvoyStats(ctx, s.web.task, `^cluster\.api\..*ssl\.handshake$`)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, count := range stats {
+		n += count
+	}
+	if n == 0 {
+		return 0, errors.New("there was no TLS handshake between the Envoys of web and api")
+	}
+	return n, nil
+}
+
+func (s *story) stopOne(ctx context.Context) error {
+	leaving, staying := s.apis[0], s.apis[1]
+	s.chapter("", leaving.name+" is stopped while requests flow")
+	s.stop.asked = time.Now()
+	if err := s.lab.API.Stop(leaving.task.TaskARN); err != nil {
+		return err
+	}
+	if err := s.lab.WaitEndpoints(ctx, s.web.task, "api", staying.task); err != nil {
+		return err
+	}
+	s.stop.drained = time.Now()
+	s.out.line("%8s  deregister-tasks has drained it: web's Envoy sends nothing there any more", after(s.stop.asked, s.stop.drained))
+
+	task, err := s.lab.WaitTask(ctx, leaving.task, func(t ecs.Task) bool { return !t.ExecutionStoppedAt.IsZero() })
+	if err != nil {
+		return err
+	}
+	leaving.task, s.stop.ended = task, task.ExecutionStoppedAt.Time
+	app, envoy := task.Container(service(leaving)), task.Container("envoy")
+	if *app.ExitCode != 0 || envoy.FinishedAt.Before(app.FinishedAt) {
+		return fmt.Errorf("the application exited with %d at %v, Envoy at %v", *app.ExitCode, app.FinishedAt, envoy.FinishedAt)
+	}
+	s.out.line("%8s  the application has finished after SIGTERM, then Envoy has ended", after(s.stop.asked, s.stop.ended))
+
+	if err := s.lab.WaitDeregistered(ctx, leaving.task); err != nil {
+		return err
+	}
+	s.stop.deregistered = time.Now()
+	s.out.line("%8s  ECS says STOPPED, the node is gone from Consul", after(s.stop.asked, s.stop.deregistered))
+	if err := pause(ctx, afterwards); err != nil {
+		return err
+	}
+	requests := s.load.Requests()
+	answered := lab.AnsweredBy(requests, leaving.task)
+	s.stop.last = answered[len(answered)-1].End()
+	if s.stop.last.Sub(s.stop.asked) > time.Second {
+		return fmt.Errorf("%s answered requests until %s after its stop", leaving.name, brief(s.stop.last.Sub(s.stop.asked)))
+	}
+	since := slices.DeleteFunc(requests, func(r lab.Request) bool { return r.Start.Before(s.stop.asked) })
+	if err := noFailures(since); err != nil {
+		return err
+	}
+	leaving.task, err = s.lab.WaitTask(ctx, leaving.task, ecs.Task.Stopped)
+	if err != nil {
+		return err
+	}
+	s.out.holds("%d requests since then, 0 failed; %s answered its last one at %s", len(since), leaving.name, after(s.stop.asked, s.stop.last))
+	return nil
+}
+
+func (s *story) replaceServer(ctx context.Context) error {
+	old := s.servers[0]
+	s.chapter("", "a Consul server is replaced")
+	s.out.aside("The new one starts first; the old one goes when ECS calls the new one healthy …")
+	begun := time.Now()
+	done := s.watchParameter(ctx, func(p publication) {
+		s.out.line("%8s  %d servers: %s", after(begun, p.at), len(p.servers), join(p.servers))
+	})
+	fresh, err := s.lab.ReplaceServer(ctx, old.task)
+	if err != nil {
+		return err
+	}
+	old.task, _ = s.lab.ECS.Task(old.task.TaskARN)
+	s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", len(s.servers)+1), task: fresh, passing: old.task.StoppingAt.Time})
+	s.out.line("%8s  the old server has left the cluster", after(begun, time.Now()))
+	if err := s.lab.WaitPublished(ctx, tasksOf(s.servers[1:])...); err != nil {
+		return err
+	}
+	s.publication = append(s.publication, done()...)
+	if err := s.lab.WaitLeader(ctx); err != nil {
+		return err
+	}
+	requests := s.load.Requests()
+	if err := noFailures(requests); err != nil {
+		return err
+	}
+	s.out.holds("the parameter has followed, the cluster has a leader; %d requests so far, 0 failed", len(requests))
+	return nil
+}
+
+// watchParameter tells and records each new value of the parameter until its
+// result is called.
+func (s *story) watchParameter(ctx context.Context, changed func(publication)) func() []publication {
+	ctx, stop := context.WithCancel(ctx)
+	var seen []publication
+	last := s.publication[len(s.publication)-1].servers
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for pause(ctx, 20*time.Millisecond) == nil {
+			list, err := s.lab.ServerList(ctx)
+			if err == nil && !slices.Equal(list, last) {
+				seen, last = append(seen, publication{time.Now(), list}), list
+				changed(seen[len(seen)-1])
+			}
+		}
+	}()
+	return func() []publication {
+		stop()
+		<-ended
+		return seen
+	}
+}
+
+// errLookedAround is the end of a story that is left where it was kept.
+var errLookedAround = errors.New("the demo was kept and then stopped")
+
+// lookAround waits for Ctrl-C with KEEP=1.
+func (s *story) lookAround(ctx context.Context) error {
+	if !s.keep {
+		return nil
+	}
+	s.out.chapter("", "everything stays up until Ctrl-C")
+	s.out.line("%-18s %s", "Consul's UI", lab.ConsulURL(s.servers[1].task)+"/ui/")
+	for _, a := range []*actor{s.web, s.apis[1]} {
+		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
+	}
+	s.out.line("%-18s %s", "web", "curl "+lab.AppURL(s.web.task))
+	s.out.line("%-18s %s", "logs", s.dir)
+	s.requests = s.load.Stop()
+	s.load = nil
+	if err := s.draw(); err != nil {
+		return err
+	}
+	s.out.line("%-18s %s", "the picture", s.picture)
+	<-ctx.Done()
+	return errLookedAround
+}
+
+func (s *story) stopAll(ctx context.Context) error {
+	if err := pause(ctx, afterwards); err != nil {
+		return err
+	}
+	s.requests = s.load.Stop()
+	s.load = nil
+	if err := noFailures(s.requests); err != nil {
+		return err
+	}
+	s.chapter("", "everything stops")
+	begun := time.Now()
+	if err := errors.Join(s.lab.Web.Stop(s.web.task.TaskARN), s.lab.API.Stop(s.apis[1].task.TaskARN)); err != nil {
+		return err
+	}
+	if err := s.lab.WaitEmpty(ctx); err != nil {
+		return err
+	}
+	empty := time.Now()
+	services, err := s.lab.Services(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(services, []string{"consul"}) {
+		return fmt.Errorf("services are left in the catalog: %v", services)
+	}
+	for _, a := range s.mesh() {
+		if a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Stopped); err != nil {
+			return err
+		}
+	}
+	s.out.line("%8s  both tasks are stopped and deregistered", after(begun, empty))
+	s.out.holds("the catalog is empty but for Consul itself")
+	return nil
+}
+
+// mesh are the mesh tasks.
+func (s *story) mesh() []*actor { return append([]*actor{s.web}, s.apis...) }
+
+// each does something for all mesh tasks at once.
+func (s *story) each(do func(*actor) error) error {
+	actors := s.mesh()
+	faults := make([]error, len(actors))
+	var all sync.WaitGroup
+	for i, a := range actors {
+		all.Go(func() { faults[i] = do(a) })
+	}
+	all.Wait()
+	return errors.Join(faults...)
+}
+
+var instance = regexp.MustCompile(`-\d+$`)
+
+// service is the name of the actor's service, which is also that of its
+// application's container.
+func service(a *actor) string { return instance.ReplaceAllString(a.name, "") }
+
+func tasksOf(actors []*actor) []ecs.Task {
+	var tasks []ecs.Task
+	for _, a := range actors {
+		tasks = append(tasks, a.task)
+	}
+	return tasks
+}
+
+func shortNode(task ecs.Task) string { return mesh.NodeName(task.ID()[:8]) + "…" }
+
+func join(addresses []netip.Addr) string {
+	var texts []string
+	for _, a := range addresses {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+func after(from, to time.Time) string { return "+" + brief(to.Sub(from)) }
+
+func noFailures(requests []lab.Request) error {
+	failed := lab.Failures(requests)
+	if len(failed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d requests failed, the first with: %w", len(failed), len(requests), failed[0].Err)
+}
+
+func median(requests []lab.Request) string {
+	var took []time.Duration
+	for _, r := range requests {
+		took = append(took, r.Took)
+	}
+	slices.Sort(took)
+	return fmt.Sprintf("%.1f ms", float64(took[len(took)/2].Microseconds())/1000)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

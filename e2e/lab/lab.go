@@ -1,0 +1,265 @@
+// Package lab puts a whole mesh together on one host: a small ECS that runs
+// tasks as processes, an AWS emulator with the project's own stack deployed
+// from template.yaml, real Consul servers as ECS tasks, and mesh tasks from
+// examples/mesh-tasks.yaml with real Envoys. Nothing in it is a stand-in but
+// AWS itself, and the application.
+//
+// Each lab has a block of loopback addresses, a folder and processes of its
+// own, so several run side by side.
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"ecsmesh/e2e/ecs"
+	"ecsmesh/e2e/emulator"
+	"ecsmesh/e2e/tools"
+	"ecsmesh/shared/serverlist"
+)
+
+// Names in the lab's AWS account.
+const (
+	ConsulCluster     = "consul"
+	ConsulService     = "consul-server"
+	MeshCluster       = "mesh"
+	ServersParameter  = "/ecsmesh/consul-servers"
+	Stack             = "ecsmesh"    // template.yaml
+	MeshStack         = "mesh-tasks" // examples/mesh-tasks.yaml
+	deprovisioning    = time.Second  // Fargate's is about 22 s
+	deliveryTimeout   = 10 * time.Second
+	consulServerCount = 3
+)
+
+// Options of a lab. The zero value is good.
+type Options struct {
+	// Dir holds everything that the lab writes: a new temporary folder by
+	// default, which Close removes. A folder that is given stays.
+	Dir string
+
+	// Second is how long a second of a task definition lasts, such as those
+	// of Envoy's health check: a real one by default.
+	Second time.Duration
+
+	// Events stands between ECS and EventBridge. It may hand an event on
+	// late, twice or not at all. By default each is delivered at once.
+	Events func(ctx context.Context, event ecs.Event, deliver func(ecs.Event))
+}
+
+// Lab is a running lab.
+type Lab struct {
+	ECS      *ecs.Fake
+	Emulator *emulator.Emulator
+	Servers  *ecs.Service // the Consul servers
+	Web, API *ecs.Service // the mesh tasks
+	Dir      string
+
+	root      string // of the checkout
+	temporary bool
+	block     netip.Prefix
+	servers   *serverlist.Parameter
+
+	meshStack sync.Mutex // one change at a time
+
+	mu     sync.Mutex
+	faults []error // of work that nobody waits for
+}
+
+// Start starts a lab without any task: ECS, the emulator, and in it the stack
+// that users deploy. Close ends it. When ctx ends during the start, Start
+// cleans up and returns an error.
+func Start(ctx context.Context, opts Options) (*Lab, error) {
+	l, err := newLab(opts)
+	if err != nil {
+		return nil, fmt.Errorf("start the lab: %w", err)
+	}
+	if err := l.start(ctx, opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the lab: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func newLab(opts Options) (*Lab, error) {
+	root, err := tools.Root()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{root: root, Dir: opts.Dir}
+	if l.Dir != "" {
+		return l, os.MkdirAll(l.Dir, 0o755)
+	}
+	l.temporary = true
+	l.Dir, err = os.MkdirTemp("", "ecsmesh-lab-")
+	return l, err
+}
+
+func (l *Lab) start(ctx context.Context, opts Options) error {
+	images, err := l.images(ctx)
+	if err != nil {
+		return err
+	}
+	block, listener, err := claimBlock()
+	if err != nil {
+		return err
+	}
+	l.block = block
+	emulatorAddress := block.Addr().Next().Next()
+	ecsURL := "http://" + listener.Addr().String()
+	l.Emulator, err = emulator.Start(ctx, emulator.Options{
+		Dir:         filepath.Join(l.Dir, "aws"),
+		Address:     emulatorAddress.String(),
+		ECSEndpoint: ecsURL,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	l.ECS, err = ecs.Start(ecs.Options{
+		Dir:            filepath.Join(l.Dir, "tasks"),
+		Listener:       listener,
+		Addresses:      netip.PrefixFrom(tasksBase(block), 16),
+		Images:         images,
+		Environment:    map[string]string{"AWS_ENDPOINT_URL": l.Emulator.URL()},
+		Events:         l.events(opts),
+		Deprovisioning: deprovisioning,
+		Second:         opts.Second,
+		Region:         emulator.Region,
+		Account:        emulator.AccountID,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	l.ECS.CreateCluster(MeshCluster)
+	l.Servers = l.ECS.CreateService(ecs.ServiceOptions{Name: ConsulService, Cluster: ConsulCluster, Define: l.defineServer})
+	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
+	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
+	l.servers = serverlist.New(ssm.NewFromConfig(l.Emulator.Config()), ServersParameter)
+	return l.deployStack(ctx)
+}
+
+// tasksBase is the address before those of the tasks: 127.X.1.0.
+func tasksBase(block netip.Prefix) netip.Addr {
+	b := block.Addr().As4()
+	return netip.AddrFrom4([4]byte{b[0], b[1], 1, 0})
+}
+
+// deployStack deploys template.yaml, with the functions that `make build` made.
+func (l *Lab) deployStack(ctx context.Context) error {
+	code := map[string]string{}
+	for function, program := range map[string]string{
+		"PublishServersFunction":  "publish-servers",
+		"DeregisterTasksFunction": "deregister-tasks",
+	} {
+		bootstrap, err := tools.Dist(program + "/bootstrap")
+		if err != nil {
+			return err
+		}
+		code[function] = filepath.Dir(bootstrap)
+	}
+	_, err := l.Emulator.Deploy(ctx, Stack, filepath.Join(l.root, "template.yaml"), code, map[string]string{
+		"ConsulServerClusterArn":  l.ECS.CreateCluster(ConsulCluster),
+		"ConsulServerServiceName": ConsulService,
+		"ServersParameterName":    ServersParameter,
+	})
+	return err
+}
+
+// Installed reports everything that a lab needs and that is not there.
+func Installed() error {
+	_, pythonErr := tools.Python()
+	_, consulErr := tools.Consul()
+	_, envoyErr := tools.Envoy()
+	faults := []error{pythonErr, consulErr, envoyErr}
+	for _, program := range []string{"ecsmesh-init", "publish-servers/bootstrap", "deregister-tasks/bootstrap"} {
+		_, err := tools.Dist(program)
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// images says what stands for the images of the task definitions.
+func (l *Lab) images(ctx context.Context) (map[string]ecs.Image, error) {
+	consul, consulErr := tools.Consul()
+	envoy, envoyErr := tools.Envoy()
+	init, initErr := tools.Dist("ecsmesh-init")
+	app, appErr := l.buildApp(ctx)
+	if err := errors.Join(consulErr, envoyErr, initErr, appErr); err != nil {
+		return nil, err
+	}
+	return map[string]ecs.Image{
+		consulImage: {Entrypoint: []string{consul}, Path: filepath.Dir(consul) + ":/usr/bin:/bin"},
+		envoyImage:  {Entrypoint: []string{envoy}},
+		initImage:   {Entrypoint: []string{init}},
+		appImage:    {Entrypoint: []string{app}},
+	}, nil
+}
+
+// buildApp builds the application, which is part of the lab and of no
+// delivery.
+func (l *Lab) buildApp(ctx context.Context) (string, error) {
+	path := filepath.Join(l.Dir, "app")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./e2e/app")
+	cmd.Dir = l.root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the application: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// events delivers ECS's events to EventBridge, through Options.Events.
+func (l *Lab) events(opts Options) func(context.Context, ecs.Event) {
+	between := opts.Events
+	if between == nil {
+		between = func(_ context.Context, event ecs.Event, deliver func(ecs.Event)) { deliver(event) }
+	}
+	return func(ctx context.Context, event ecs.Event) {
+		between(ctx, event, func(e ecs.Event) { l.deliver(ctx, e.Envelope) })
+	}
+}
+
+func (l *Lab) deliver(ctx context.Context, envelope json.RawMessage) {
+	attempt, cancel := context.WithTimeout(ctx, deliveryTimeout)
+	defer cancel()
+	if err := l.Emulator.PutEvent(attempt, envelope); err != nil && ctx.Err() == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.faults = append(l.faults, fmt.Errorf("deliver a task event: %w", err))
+	}
+}
+
+// ServerList is the parameter's value: the addresses that tasks will find.
+func (l *Lab) ServerList(ctx context.Context) ([]netip.Addr, error) {
+	return l.servers.Read(ctx)
+}
+
+// Close ends everything in the lab and makes sure of it: its error names each
+// process that is left, and what went wrong unseen while the lab ran.
+func (l *Lab) Close() error {
+	var faults []error
+	if l.ECS != nil {
+		faults = append(faults, l.ECS.Close())
+	}
+	if l.Emulator != nil {
+		faults = append(faults, l.Emulator.Stop())
+	}
+	faults = append(faults, leftovers(l.Dir))
+	l.mu.Lock()
+	faults = append(faults, l.faults...)
+	l.mu.Unlock()
+	if l.temporary {
+		faults = append(faults, os.RemoveAll(l.Dir))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("close the lab: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/e2e/ecs"
+)
+
+const (
+	consulImage = "hashicorp/consul"
+	consulPort  = 8500
+
+	// consulTimeout bounds a request to a server that may be leaving.
+	consulTimeout = 5 * time.Second
+)
+
+// defineServer is the task definition of a Consul server. It joins the
+// servers that run already; the first three find each other by joinAddresses.
+func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+	command := []string{
+		"agent", "-server", "-ui",
+		"-node=consul-" + address.String(),
+		"-bind=" + address.String(),
+		"-client=" + address.String(),
+		"-data-dir=/consul/data",
+		"-bootstrap-expect=" + strconv.Itoa(consulServerCount),
+		"-dns-port=-1",
+		"-serf-wan-port=-1",
+		"-grpc-port=8502",
+		"-retry-interval=1s",
+		"-hcl=connect { enabled = true }",
+		"-hcl=disable_update_check = true",
+		// A server that is replaced takes itself out of the quorum first.
+		"-hcl=leave_on_terminate = true",
+		// On loopback everything is near: elections, and the time that a new
+		// server is watched before it may vote, can be short.
+		"-hcl=performance { raft_multiplier = 1, leave_drain_time = \"1s\" }",
+		"-hcl=autopilot { server_stabilization_time = \"1s\" }",
+	}
+	for _, other := range l.serverAddresses() {
+		command = append(command, "-retry-join="+other.String())
+	}
+	return ecs.TaskDefinition{
+		Family:      "consul-server",
+		Revision:    1,
+		NetworkMode: "awsvpc",
+		Volumes:     []ecs.Volume{{Name: "data"}},
+		Containers: []ecs.ContainerDefinition{{
+			Name:        "consul-server",
+			Image:       consulImage,
+			Command:     command,
+			MountPoints: []ecs.MountPoint{{Volume: "data", Path: "/consul/data"}},
+			StopTimeout: 60,
+			HealthCheck: &ecs.HealthCheck{
+				Command:  []string{"CMD-SHELL", "consul operator raft list-peers -http-addr=http://" + address.String() + ":8500"},
+				Interval: 5, Timeout: 5, Retries: 3, StartPeriod: 30,
+			},
+		}},
+	}, nil
+}
+
+// serverAddresses are those of the server tasks that are not to stop.
+func (l *Lab) serverAddresses() []netip.Addr {
+	var addresses []netip.Addr
+	for _, arn := range l.Servers.Tasks() {
+		if task, ok := l.ECS.Task(arn); ok {
+			addresses = append(addresses, task.Address())
+		}
+	}
+	return addresses
+}
+
+// StartServers starts the Consul servers and returns their tasks when they
+// have a leader and their addresses are published.
+func (l *Lab) StartServers(ctx context.Context) ([]ecs.Task, error) {
+	var tasks []ecs.Task
+	for range consulServerCount {
+		// Each one joins those before it.
+		task, err := l.Servers.Launch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, task)
+	}
+	for _, task := range tasks {
+		if _, err := l.ECS.Wait(ctx, task.TaskARN, func(t ecs.Task) bool { return t.LastStatus == ecs.StatusRunning }); err != nil {
+			return nil, err
+		}
+	}
+	return tasks, l.WaitLeader(ctx)
+}
+
+// ReplaceServer replaces a Consul server by a new one: a rolling deployment
+// of one task. It returns the new one when the old one has left.
+func (l *Lab) ReplaceServer(ctx context.Context, old ecs.Task) (ecs.Task, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	return l.Servers.Replace(ctx, old.TaskARN)
+}
+
+// UseHTTP tells Consul that services speak HTTP, as their owners do: Envoy
+// then chooses an instance for each request instead of each connection.
+func (l *Lab) UseHTTP(ctx context.Context, services ...string) error {
+	consul, err := l.Consul()
+	if err != nil {
+		return err
+	}
+	for _, service := range services {
+		entry := &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: service, Protocol: "http"}
+		if _, _, err := consul.ConfigEntries().Set(entry, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+			return fmt.Errorf("set the protocol of %s: %w", service, err)
+		}
+	}
+	return nil
+}
+
+// Consul is a client of one of the servers that run.
+func (l *Lab) Consul() (*api.Client, error) {
+	for _, address := range l.serverAddresses() {
+		return l.ConsulAt(address)
+	}
+	return nil, errors.New("reach Consul: no server task runs")
+}
+
+// ConsulURL is the address of a server task's HTTP interface.
+func ConsulURL(task ecs.Task) string { return httpURL(task.Address(), consulPort) }
+
+// ConsulAt is a client of the server at an address.
+func (l *Lab) ConsulAt(address netip.Addr) (*api.Client, error) {
+	// The HTTP client is given whole, so that nothing of CONSUL_HTTP_* in the
+	// environment redirects it.
+	client, err := api.NewClient(&api.Config{
+		Address:    netip.AddrPortFrom(address, consulPort).String(),
+		Scheme:     "http",
+		HttpClient: &http.Client{Timeout: consulTimeout},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reach Consul at %s: %w", address, err)
+	}
+	return client, nil
+}

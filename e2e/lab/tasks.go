@@ -1,0 +1,96 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsecs "github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"ecsmesh/e2e/ecs"
+)
+
+// Images as the lab's task definitions name them.
+const (
+	initImage  = "ecsmesh-init"
+	envoyImage = "envoyproxy/envoy"
+	appImage   = "nicholasjackson/fake-service"
+)
+
+// Where the application and Envoy of a mesh task listen, as the example has
+// it.
+const (
+	AppPort         = 9090
+	EnvoyAdminPort  = 19000
+	EnvoyPublicPort = 20000
+)
+
+// bootstrapDir is where the containers see their volume. It is not the
+// default, /ecsmesh: the lab replaces that path by a folder wherever it
+// occurs, and the parameter /ecsmesh/consul-servers must stay what it is.
+const bootstrapDir = "/mesh"
+
+// defineMeshTask resolves the task definition of web or api for a task that
+// will have an address. CloudFormation does it: the stack of the example is
+// brought to that address, without tasks, and ECS's API has the new revision.
+func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs.TaskDefinition, error) {
+	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+		l.meshStack.Lock()
+		defer l.meshStack.Unlock()
+		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, map[string]string{
+			"Cluster":              MeshCluster,
+			"Subnets":              "subnet-0ec5a,subnet-0ec5b",
+			"SecurityGroups":       "sg-0ec5",
+			"InitImage":            initImage,
+			"EnvoyImage":           envoyImage,
+			"AppImage":             appImage,
+			"ServersParameterName": ServersParameter,
+			"BootstrapDir":         bootstrapDir,
+			"LocalAddress":         address.String(),
+			"WebDesiredCount":      "0",
+			"ApiDesiredCount":      "0",
+		})
+		if err != nil {
+			return ecs.TaskDefinition{}, err
+		}
+		arn := outputs[map[string]string{"web": "WebTaskDefinition", "api": "ApiTaskDefinition"}[name]]
+		return l.taskDefinition(ctx, arn)
+	}
+}
+
+func (l *Lab) taskDefinition(ctx context.Context, arn string) (ecs.TaskDefinition, error) {
+	out, err := awsecs.NewFromConfig(l.Emulator.Config()).DescribeTaskDefinition(ctx, &awsecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String(arn)})
+	if err != nil {
+		return ecs.TaskDefinition{}, fmt.Errorf("describe task definition %s: %w", arn, err)
+	}
+	// The SDK's fields have the names of ECS's JSON, but for the case of the
+	// first letter, which decoding JSON overlooks.
+	raw, err := json.Marshal(out.TaskDefinition)
+	if err != nil {
+		return ecs.TaskDefinition{}, fmt.Errorf("read task definition %s: %w", arn, err)
+	}
+	var def ecs.TaskDefinition
+	if err := json.Unmarshal(raw, &def); err != nil {
+		return ecs.TaskDefinition{}, fmt.Errorf("read task definition %s: %w", arn, err)
+	}
+	return def, nil
+}
+
+// AppURL is the address of a mesh task's application.
+func AppURL(task ecs.Task) string { return httpURL(task.Address(), AppPort) }
+
+// EnvoyAdminURL is the address of the admin page of a mesh task's Envoy.
+func EnvoyAdminURL(task ecs.Task) string { return httpURL(task.Address(), EnvoyAdminPort) }
+
+func httpURL(address netip.Addr, port uint16) string {
+	return "http://" + netip.AddrPortFrom(address, port).String()
+}
+
+// Log is the path of the log of a task's container. Its health check's is
+// beside it, with the ending .health.log.
+func (l *Lab) Log(task ecs.Task, container string) string {
+	return filepath.Join(l.ECS.TaskDir(task), container+".log")
+}
