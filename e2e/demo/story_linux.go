@@ -200,7 +200,7 @@ func (s *story) startEnvoys(ctx context.Context) error {
 // startApplications is T3.
 func (s *story) startApplications(ctx context.Context) error {
 	err := s.each(func(a *actor) (err error) {
-		a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Ready)
+		a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Running)
 		a.started = a.task.Container(service(a)).StartedAt
 		return err
 	})

@@ -118,7 +118,11 @@ func (t Task) Container(name string) Container {
 	return t.Containers[i]
 }
 
-// Ready holds when the task runs and its health checks, if any, pass.
+// Running holds when the task is RUNNING: all of its containers have started.
+func (t Task) Running() bool { return t.LastStatus == StatusRunning }
+
+// Ready holds when the task runs and its health checks, if any, pass. It is
+// when a rolling deployment counts on the task.
 func (t Task) Ready() bool {
 	return t.LastStatus == StatusRunning && t.DesiredStatus == StatusRunning &&
 		(t.HealthStatus == HealthHealthy || !slices.ContainsFunc(t.Containers, func(c Container) bool { return c.HealthStatus != "" }))

@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -250,6 +251,21 @@ func (f *Fake) stop(arn string, code StopCode, reason string) error {
 	}
 	t.requestStop(code, reason)
 	return nil
+}
+
+// Signal sends a signal to a running container's process: a fault, of which
+// ECS knows nothing.
+func (f *Fake) Signal(arn, container string, signal syscall.Signal) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.byARN[arn]; t != nil {
+		for _, c := range t.containers {
+			if c.def.Name == container && c.process != nil {
+				return syscall.Kill(-c.process.pid, signal)
+			}
+		}
+	}
+	return fmt.Errorf("signal container %s of task %s: it does not run", container, arn)
 }
 
 // Forget drops a stopped task, as ECS does about an hour after its end: it is

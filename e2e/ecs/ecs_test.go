@@ -131,8 +131,6 @@ func wait(t *testing.T, fake *ecs.Fake, task ecs.Task, done func(ecs.Task) bool)
 	return task
 }
 
-func running(task ecs.Task) bool { return task.LastStatus == ecs.StatusRunning }
-
 // waitForOutput waits until a container has written a line, for instance
 // because its trap is in place from there on.
 func waitForOutput(t *testing.T, fake *ecs.Fake, task ecs.Task, container, line string) {
@@ -157,7 +155,7 @@ func TestTaskGoesThroughItsStatesAndEmitsThemInOrder(t *testing.T) {
 	t.Parallel()
 	fake, events := start(t)
 	task := run(t, fake, define(script("app", forever)), ecs.TaskOptions{Cluster: "mesh", Group: "service:app", StartedBy: "ecs-svc/1"})
-	wait(t, fake, task, running)
+	wait(t, fake, task, ecs.Task.Running)
 	waitForOutput(t, fake, task, "app", "started")
 	if err := fake.StopTask(task.TaskARN, ""); err != nil {
 		t.Fatal(err)
@@ -279,7 +277,7 @@ func TestContainersStartInTheOrderOfTheirDependencies(t *testing.T) {
 		script("init", `sleep 0.1; echo init >> /shared/order`, nonEssential),
 	), ecs.TaskOptions{})
 
-	got := wait(t, fake, task, running)
+	got := wait(t, fake, task, ecs.Task.Running)
 	if order := read(t, fake.TaskDir(task), "volumes", "shared", "order"); order != "init\nproxy\napp\n" && order != "init\nproxy\n" {
 		t.Errorf("order of starts: %q", order)
 	}
@@ -308,7 +306,7 @@ func TestContainersStopInTheReverseOrder(t *testing.T) {
 		script("proxy", ends("proxy")),
 		script("app", ends("app"), dependsOn("proxy", ecs.ConditionStart)),
 	), ecs.TaskOptions{})
-	wait(t, fake, task, running)
+	wait(t, fake, task, ecs.Task.Running)
 	waitForOutput(t, fake, task, "proxy", "started")
 	waitForOutput(t, fake, task, "app", "started")
 	if err := fake.StopTask(task.TaskARN, "bye"); err != nil {
@@ -324,7 +322,7 @@ func TestContainerThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	t.Parallel()
 	fake, _ := start(t)
 	task := run(t, fake, define(script("app", `trap '' TERM; echo started; while :; do sleep 0.01; done`, func(c *ecs.ContainerDefinition) { c.StopTimeout = 10 })), ecs.TaskOptions{})
-	wait(t, fake, task, running)
+	wait(t, fake, task, ecs.Task.Running)
 	waitForOutput(t, fake, task, "app", "started")
 	begun := time.Now()
 	if err := fake.StopTask(task.TaskARN, ""); err != nil {
@@ -550,7 +548,7 @@ func TestListTasksPagesAndFilters(t *testing.T) {
 	}
 	run(t, fake, define(script("other", forever)), ecs.TaskOptions{Cluster: "consul", Group: "service:other"})
 	run(t, fake, define(script("other", forever)), ecs.TaskOptions{Cluster: "mesh", Group: "service:server"})
-	wait(t, fake, servers[0], running)
+	wait(t, fake, servers[0], ecs.Task.Running)
 	if err := fake.StopTask(servers[0].TaskARN, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -617,7 +615,7 @@ func TestDescribeTasksReportsMissingOnes(t *testing.T) {
 	fake, _ := start(t)
 	fake.CreateCluster("other")
 	task := run(t, fake, define(script("app", forever)), ecs.TaskOptions{Cluster: "mesh"})
-	wait(t, fake, task, running)
+	wait(t, fake, task, ecs.Task.Running)
 
 	out, _ := call(t, fake, "DescribeTasks", map[string]any{"cluster": "mesh", "tasks": []string{task.ID(), "0123"}})
 	got := out["tasks"].([]any)[0].(map[string]any)
@@ -715,7 +713,7 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 	fake, _ := start(t)
 	marker := fmt.Sprintf("86%d", time.Now().UnixNano()%1e9)
 	task := run(t, fake, define(script("app", "trap '' TERM; sleep "+marker+" & sleep "+marker)), ecs.TaskOptions{})
-	wait(t, fake, task, running)
+	wait(t, fake, task, ecs.Task.Running)
 	until(t, "the container's process never ran", func() bool { return alive(marker) })
 	if err := fake.Close(); err != nil {
 		t.Fatal(err)

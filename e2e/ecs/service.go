@@ -50,20 +50,19 @@ func (s *Service) Tasks() []string {
 	return slices.Clone(s.tasks)
 }
 
-// Launch starts one more task and returns it at once: PROVISIONING.
-func (s *Service) Launch(ctx context.Context) (Task, error) {
+// Launch starts one more task and returns it at once: PROVISIONING. Each
+// change is made to its definition before.
+func (s *Service) Launch(ctx context.Context, changes ...func(*TaskDefinition)) (Task, error) {
 	address, err := s.fake.NewAddress()
 	if err != nil {
 		return Task{}, fmt.Errorf("launch a task of service %s: %w", s.opts.Name, err)
 	}
-	return s.LaunchAt(ctx, address)
-}
-
-// LaunchAt is Launch with an address that was taken before.
-func (s *Service) LaunchAt(ctx context.Context, address netip.Addr) (Task, error) {
 	def, err := s.opts.Define(ctx, address)
 	if err != nil {
 		return Task{}, fmt.Errorf("launch a task of service %s: %w", s.opts.Name, err)
+	}
+	for _, change := range changes {
+		change(&def)
 	}
 	t, err := s.fake.RunTask(def, TaskOptions{
 		Cluster:    s.opts.Cluster,

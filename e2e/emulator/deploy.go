@@ -165,7 +165,7 @@ func (d deployment) run(ctx context.Context, template string, params map[string]
 	if err != nil || !changed {
 		return err
 	}
-	if _, err := d.api.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: created.Id}); err != nil {
+	if _, err := d.api.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: created.Id}); err != nil && !isExecuted(err) {
 		return fmt.Errorf("execute change set: %w", err)
 	}
 	return d.awaitStack(ctx)
@@ -251,6 +251,13 @@ func (d deployment) describe(ctx context.Context) (types.Stack, error) {
 func isMissing(err error) bool {
 	var refused smithy.APIError
 	return errors.As(err, &refused) && refused.ErrorCode() == "ValidationError"
+}
+
+// isExecuted recognises the answer to a call that the SDK made again, because the first answer was lost, and
+// that had already done its work.
+func isExecuted(err error) bool {
+	var done *types.InvalidChangeSetStatusException
+	return errors.As(err, &done) && strings.Contains(done.ErrorMessage(), " is in EXECUTE_")
 }
 
 func pause(ctx context.Context) error {

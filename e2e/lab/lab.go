@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -54,6 +55,9 @@ type Options struct {
 	// Events stands between ECS and EventBridge. It may hand an event on
 	// late, twice or not at all. By default each is delivered at once.
 	Events func(ctx context.Context, event ecs.Event, deliver func(ecs.Event))
+
+	// Parameters of template.yaml beside those that say where Consul is.
+	Parameters map[string]string
 }
 
 // Lab is a running lab.
@@ -63,6 +67,7 @@ type Lab struct {
 	Servers  *ecs.Service // the Consul servers
 	Web, API *ecs.Service // the mesh tasks
 	Dir      string
+	Outputs  map[string]string // of template.yaml's stack
 
 	root      string // of the checkout
 	temporary bool
@@ -143,7 +148,7 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
 	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
 	l.servers = serverlist.New(ssm.NewFromConfig(l.Emulator.Config()), ServersParameter)
-	return l.deployStack(ctx)
+	return l.deployStack(ctx, opts.Parameters)
 }
 
 // tasksBase is the address before those of the tasks: 127.X.1.0.
@@ -153,7 +158,7 @@ func tasksBase(block netip.Prefix) netip.Addr {
 }
 
 // deployStack deploys template.yaml, with the functions that `make build` made.
-func (l *Lab) deployStack(ctx context.Context) error {
+func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
 	code := map[string]string{}
 	for function, program := range map[string]string{
 		"PublishServersFunction":  "publish-servers",
@@ -165,11 +170,14 @@ func (l *Lab) deployStack(ctx context.Context) error {
 		}
 		code[function] = filepath.Dir(bootstrap)
 	}
-	_, err := l.Emulator.Deploy(ctx, Stack, filepath.Join(l.root, "template.yaml"), code, map[string]string{
+	parameters := map[string]string{
 		"ConsulServerClusterArn":  l.ECS.CreateCluster(ConsulCluster),
 		"ConsulServerServiceName": ConsulService,
 		"ServersParameterName":    ServersParameter,
-	})
+	}
+	maps.Copy(parameters, more)
+	var err error
+	l.Outputs, err = l.Emulator.Deploy(ctx, Stack, filepath.Join(l.root, "template.yaml"), code, parameters)
 	return err
 }
 

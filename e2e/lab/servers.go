@@ -91,7 +91,7 @@ func (l *Lab) StartServers(ctx context.Context) ([]ecs.Task, error) {
 		tasks = append(tasks, task)
 	}
 	for _, task := range tasks {
-		if _, err := l.ECS.Wait(ctx, task.TaskARN, func(t ecs.Task) bool { return t.LastStatus == ecs.StatusRunning }); err != nil {
+		if _, err := l.ECS.Wait(ctx, task.TaskARN, ecs.Task.Running); err != nil {
 			return nil, err
 		}
 	}

@@ -2,32 +2,40 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-
-	"github.com/caarlos0/env/v11"
+	"strconv"
 )
 
-// config is the function's environment.
+// config is the function's environment; see environment.Parse.
 type config struct {
-	ServersParameter string     `env:"SERVERS_PARAMETER,required,notEmpty"` // name of the SSM parameter
-	HTTPPort         uint16     `env:"CONSUL_HTTP_PORT" envDefault:"8500"`  // of every Consul server
-	HTTPSSL          bool       `env:"CONSUL_HTTP_SSL" envDefault:"false"`
-	LogLevel         slog.Level `env:"LOG_LEVEL" envDefault:"INFO"` // DEBUG, INFO, WARN or ERROR
+	ServersParameter string     `env:"SERVERS_PARAMETER,required,notEmpty"`                              // name of the SSM parameter
+	HTTPPort         port       `env:"CONSUL_HTTP_PORT" envDefault:"8500" want:"a port from 1 to 65535"` // of every Consul server
+	HTTPSSL          noTLS      `env:"CONSUL_HTTP_SSL" envDefault:"false" want:"false: TLS to Consul is not supported yet"`
+	LogLevel         slog.Level `env:"LOG_LEVEL" envDefault:"INFO" want:"DEBUG, INFO, WARN or ERROR"`
 }
 
-// parseConfig reports all faults of the environment at once.
-func parseConfig(environment map[string]string) (config, error) {
-	var cfg config
-	faults := []error{env.ParseWithOptions(&cfg, env.Options{Environment: environment})}
-	if environment["CONSUL_HTTP_PORT"] != "" && cfg.HTTPPort == 0 {
-		faults = append(faults, errors.New("CONSUL_HTTP_PORT must be a port from 1 to 65535"))
+// port is a TCP port.
+type port uint16
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *port) UnmarshalText(text []byte) error {
+	number, err := strconv.ParseUint(string(text), 10, 16)
+	if err == nil && number == 0 {
+		err = errors.New("0 is no port")
 	}
-	if cfg.HTTPSSL {
-		faults = append(faults, errors.New(`CONSUL_HTTP_SSL must be "false": TLS to Consul is not supported yet`))
+	*p = port(number)
+	return err
+}
+
+// noTLS is a switch that must be off.
+type noTLS bool
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *noTLS) UnmarshalText(text []byte) error {
+	on, err := strconv.ParseBool(string(text))
+	if err == nil && on {
+		err = errors.New("not supported")
 	}
-	if err := errors.Join(faults...); err != nil {
-		return config{}, fmt.Errorf("read configuration from the environment: %w", err)
-	}
-	return cfg, nil
+	*n = noTLS(on)
+	return err
 }

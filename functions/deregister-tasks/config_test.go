@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"ecsmesh/shared/environment"
+
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParseConfig(t *testing.T) {
+func TestConfig(t *testing.T) {
 	for name, test := range map[string]struct {
 		environment map[string]string
 		want        config
@@ -23,7 +25,7 @@ func TestParseConfig(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parseConfig(test.environment)
+			got, err := environment.Parse[config](test.environment)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -34,16 +36,16 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-func TestParseConfigReportsAllFaultsAtOnce(t *testing.T) {
-	_, err := parseConfig(map[string]string{"CONSUL_HTTP_PORT": "0", "CONSUL_HTTP_SSL": "true", "LOG_LEVEL": "CHATTY"})
+func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := environment.Parse[config](map[string]string{"CONSUL_HTTP_PORT": "0", "CONSUL_HTTP_SSL": "true", "LOG_LEVEL": "CHATTY"})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, words := range []string{
-		"SERVERS_PARAMETER",
-		"CONSUL_HTTP_PORT must be a port from 1 to 65535",
-		`CONSUL_HTTP_SSL must be "false": TLS to Consul is not supported yet`,
-		"CHATTY",
+		"SERVERS_PARAMETER is not set",
+		`CONSUL_HTTP_PORT is "0", want a port from 1 to 65535`,
+		`CONSUL_HTTP_SSL is "true", want false: TLS to Consul is not supported yet`,
+		`LOG_LEVEL is "CHATTY"`,
 	} {
 		if !strings.Contains(err.Error(), words) {
 			t.Errorf("%q does not say %q", err, words)
@@ -51,9 +53,9 @@ func TestParseConfigReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-func TestParseConfigRefusesWhatIsNoPort(t *testing.T) {
+func TestConfigRefusesWhatIsNoPort(t *testing.T) {
 	for _, port := range []string{"0", "-1", "65536", "http"} {
-		if _, err := parseConfig(map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": port}); err == nil {
+		if _, err := environment.Parse[config](map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": port}); err == nil {
 			t.Errorf("%s: no error", port)
 		}
 	}

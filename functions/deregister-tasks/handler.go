@@ -43,6 +43,10 @@ type handler struct {
 	now     func() time.Time
 }
 
+func newHandler(catalog catalog, metrics *metrics.Writer, log *slog.Logger) *handler {
+	return &handler{catalog: catalog, metrics: metrics, log: log, now: time.Now}
+}
+
 // message is a task event on its way: from SQS, or alone and without an ID.
 type message struct {
 	id   string

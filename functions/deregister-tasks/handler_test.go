@@ -83,12 +83,8 @@ type fixture struct {
 // of their events.
 func newFixture() *fixture {
 	f := &fixture{catalog: &fakeCatalog{nodes: map[string]string{apiNode: up, webNode: up, workerNode: up}}}
-	f.handler = &handler{
-		catalog: f.catalog,
-		metrics: metrics.NewWriter(&f.metrics, "deregister-tasks"),
-		log:     slog.New(slog.NewJSONHandler(&f.log, nil)),
-		now:     func() time.Time { return time.Date(2025, time.November, 4, 15, 3, 56, 701e6, time.UTC) },
-	}
+	f.handler = newHandler(f.catalog, metrics.NewWriter(&f.metrics, "deregister-tasks"), slog.New(slog.NewJSONHandler(&f.log, nil)))
+	f.now = func() time.Time { return time.Date(2025, time.November, 4, 15, 3, 56, 701e6, time.UTC) }
 	return f
 }
 

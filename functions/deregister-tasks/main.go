@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
+	"ecsmesh/shared/environment"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/serverlist"
@@ -30,7 +30,7 @@ func main() {
 }
 
 func wire(ctx context.Context) (*handler, error) {
-	cfg, err := parseConfig(env.ToMap(os.Environ()))
+	cfg, err := environment.Parse[config](env.ToMap(os.Environ()))
 	if err != nil {
 		return nil, err
 	}
@@ -38,12 +38,7 @@ func wire(ctx context.Context) (*handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}
-	list := serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter)
 	log := invocation.NewLogger(os.Stdout, cfg.LogLevel)
-	return &handler{
-		catalog: &consulCatalog{servers: newPublishedServers(list, cfg.HTTPPort, log)},
-		metrics: metrics.NewWriter(os.Stdout, lambdacontext.FunctionName),
-		log:     log,
-		now:     time.Now,
-	}, nil
+	servers := newPublishedServers(serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter), cfg.HTTPPort, log)
+	return newHandler(&consulCatalog{servers: servers}, metrics.NewWriter(os.Stdout, lambdacontext.FunctionName), log), nil
 }

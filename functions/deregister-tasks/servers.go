@@ -41,8 +41,8 @@ type publishedServers struct {
 	readAt  time.Time
 }
 
-func newPublishedServers(list serverList, port uint16, log *slog.Logger) *publishedServers {
-	return &publishedServers{list: list, port: int(port), log: log, now: time.Now, trial: trialTime}
+func newPublishedServers(list serverList, httpPort port, log *slog.Logger) *publishedServers {
+	return &publishedServers{list: list, port: int(httpPort), log: log, now: time.Now, trial: trialTime}
 }
 
 // Do is consul.Servers.Do on the published servers.

@@ -49,14 +49,14 @@ type world struct {
 func newWorld(t *testing.T, answering ...string) *world {
 	t.Helper()
 	w := &world{list: &fakeList{}, clock: time.Now(), consul: map[string]*httptest.Server{}}
-	port := uint16(0)
+	var shared port
 	for _, addr := range answering {
 		// All servers of a cluster use the same port: the first gets a free one.
-		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), port)))
+		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(shared))))
 		if err != nil {
 			t.Fatal(err)
 		}
-		port = uint16(listener.Addr().(*net.TCPAddr).Port)
+		shared = port(listener.Addr().(*net.TCPAddr).Port)
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 			if _, err := rw.Write([]byte(`"` + addr + `"`)); err != nil {
 				t.Error(err)
@@ -68,7 +68,7 @@ func newWorld(t *testing.T, answering ...string) *world {
 		t.Cleanup(server.Close)
 		w.consul[addr] = server
 	}
-	w.publishedServers = newPublishedServers(w.list, port, slog.New(slog.NewTextHandler(&w.log, nil)))
+	w.publishedServers = newPublishedServers(w.list, shared, slog.New(slog.NewTextHandler(&w.log, nil)))
 	w.now = func() time.Time { return w.clock }
 	w.trial = 200 * time.Millisecond
 	return w

@@ -5,11 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"ecsmesh/shared/environment"
+
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParseConfig(t *testing.T) {
-	got, err := parseConfig(map[string]string{
+func TestConfig(t *testing.T) {
+	got, err := environment.Parse[config](map[string]string{
 		"SERVERS_PARAMETER":     "/ecsmesh/consul-servers",
 		"CONSUL_SERVER_CLUSTER": "arn:aws:ecs:eu-west-1:123456789012:cluster/consul",
 		"CONSUL_SERVER_SERVICE": "consul-server",
@@ -30,14 +32,14 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-func TestParseConfigReportsAllFaultsAtOnce(t *testing.T) {
-	_, err := parseConfig(map[string]string{"CONSUL_SERVER_SERVICE": "", "LOG_LEVEL": "CHATTY"})
+func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := environment.Parse[config](map[string]string{"CONSUL_SERVER_SERVICE": "", "LOG_LEVEL": "CHATTY"})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, variable := range []string{"SERVERS_PARAMETER", "CONSUL_SERVER_CLUSTER", "CONSUL_SERVER_SERVICE", "CHATTY"} {
-		if !strings.Contains(err.Error(), variable) {
-			t.Errorf("%q does not name %s", err, variable)
+	for _, words := range []string{"SERVERS_PARAMETER is not set", "CONSUL_SERVER_CLUSTER is not set", "CONSUL_SERVER_SERVICE is empty", `LOG_LEVEL is "CHATTY"`} {
+		if !strings.Contains(err.Error(), words) {
+			t.Errorf("%q does not say %q", err, words)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 // Command publish-servers is the Lambda function that keeps the list of Consul
-// servers. Whenever a task of the servers' ECS service changes, and every few
-// minutes, it reads the service's tasks from ECS and writes the addresses of
-// the usable ones to an SSM parameter, where all others find them.
+// servers: when a task of their ECS service changes, and every few minutes, it
+// writes the addresses of the usable tasks to the SSM parameter that all read.
 package main
 
 import (
@@ -10,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 
+	"ecsmesh/shared/environment"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/serverlist"
@@ -32,7 +32,7 @@ func main() {
 }
 
 func wire(ctx context.Context) (*publisher, error) {
-	cfg, err := parseConfig(env.ToMap(os.Environ()))
+	cfg, err := environment.Parse[config](env.ToMap(os.Environ()))
 	if err != nil {
 		return nil, err
 	}

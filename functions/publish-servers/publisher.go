@@ -46,7 +46,8 @@ func (p *publisher) Handle(ctx context.Context, trigger json.RawMessage) error {
 	log := p.log.With("trigger", triggerOf(trigger))
 	err := p.publish(work, log)
 	if err != nil {
-		// Lambda tries a failed event again, but keeps its error to itself.
+		// Returned, it makes Lambda try again; what Lambda prints of it has
+		// neither level nor trigger.
 		log.ErrorContext(ctx, "publish servers", "error", err)
 	}
 	return err

@@ -1,0 +1,52 @@
+// Package environment reads a function's configuration from its environment.
+package environment
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Parse makes a T, a struct, of variables, by its fields' tags: env and
+// envDefault as the package env has them, and want, which says in words what a
+// variable must hold. All faults are reported at once, in one line, each by its
+// variable.
+func Parse[T any](variables map[string]string) (T, error) {
+	config, err := env.ParseAsWithOptions[T](env.Options{Environment: variables})
+	if err == nil {
+		return config, nil
+	}
+	var none T
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return none, fmt.Errorf("read configuration from the environment: %w", err)
+	}
+	faults := make([]string, len(all.Errors))
+	for i, fault := range all.Errors {
+		faults[i] = describe(fault, reflect.TypeFor[T](), variables)
+	}
+	return none, fmt.Errorf("read configuration from the environment: %s", strings.Join(faults, "; "))
+}
+
+func describe(fault error, config reflect.Type, variables map[string]string) string {
+	var (
+		unset   env.VarIsNotSetError
+		empty   env.EmptyVarError
+		invalid env.ParseError
+	)
+	switch {
+	case errors.As(fault, &unset):
+		return unset.Key + " is not set"
+	case errors.As(fault, &empty):
+		return empty.Key + " is empty"
+	case errors.As(fault, &invalid):
+		if field, ok := config.FieldByName(invalid.Name); ok {
+			name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+			return fmt.Sprintf("%s is %q, want %s", name, variables[name], field.Tag.Get("want"))
+		}
+	}
+	return fault.Error()
+}
