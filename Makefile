@@ -55,8 +55,9 @@ image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/amd64
 
 lint: tools ## Look for mistakes in the code and the template
 	$(GOLANGCI_LINT) run
+	@mkdir -p dist
 	.tools/venv/bin/python e2e/template/expand.py template.yaml >dist/template.json
-	.tools/venv/bin/python -m cfnlint dist/template.json examples/*.yaml
+	.tools/venv/bin/python .tools/venv/bin/cfn-lint dist/template.json examples/*.yaml
 
 golden: tools ## Write the golden files anew, to be read in git's diff
 	go test -run Golden $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag.Bool("update"' functions shared initcontainer e2e))) -update

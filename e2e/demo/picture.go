@@ -28,9 +28,9 @@ type milestone struct {
 
 // lane is one line of the picture: what a task, or the parameter, was when.
 type lane struct {
-	name, detail string
-	spans        []span
-	gap          bool // some room above: another group begins
+	name  string
+	spans []span
+	gap   bool // some room above: another group begins
 }
 
 // span is a stretch of a lane in one phase.

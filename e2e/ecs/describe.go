@@ -310,9 +310,9 @@ func (t *task) event() Event {
 	for i := range inner.Attachments {
 		inner.Attachments[i].Type = "eni" // as it is called here
 	}
-	inner.Task.Containers = slices.Clone(d.Containers)
-	for i := range inner.Task.Containers {
-		inner.Task.Containers[i].HealthStatus = ""
+	inner.Containers = slices.Clone(d.Containers)
+	for i := range inner.Containers {
+		inner.Containers[i].HealthStatus = ""
 	}
 	body, err := json.Marshal(envelope{
 		Version:    "0",

@@ -106,6 +106,7 @@ type Fake struct {
 	clusters map[string]bool
 	services map[string]bool // cluster/service
 	next     netip.Addr
+	closed   bool
 }
 
 var errClosed = errors.New("ECS is closed")
@@ -153,11 +154,12 @@ func (f *Fake) URL() string { return f.url }
 // nothing of the Fake runs any more. Closing it again does nothing.
 func (f *Fake) Close() error {
 	f.mu.Lock()
-	closed := f.ctx.Err() != nil
+	again := f.closed
+	f.closed = true
 	f.cancel() // under the lock: no task starts from here on
 	f.mu.Unlock()
 	f.tasks.Wait()
-	if closed {
+	if again {
 		return nil
 	}
 	f.launcher.close()

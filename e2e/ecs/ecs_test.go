@@ -131,14 +131,14 @@ func wait(t *testing.T, fake *ecs.Fake, task ecs.Task, done func(ecs.Task) bool)
 	return task
 }
 
-// waitForOutput waits until a container has written a line, for instance
-// because its trap is in place from there on.
-func waitForOutput(t *testing.T, fake *ecs.Fake, task ecs.Task, container, line string) {
+// waitForStart waits until a container has written "started": from there on
+// its trap is in place.
+func waitForStart(t *testing.T, fake *ecs.Fake, task ecs.Task, container string) {
 	t.Helper()
 	log := filepath.Join(fake.TaskDir(task), container+".log")
-	until(t, "no line "+line+" in "+log, func() bool {
+	until(t, "nothing is started in "+log, func() bool {
 		body, _ := os.ReadFile(log) // there after the start
-		return strings.Contains("\n"+string(body), "\n"+line+"\n")
+		return strings.Contains(string(body), "started\n")
 	})
 }
 
@@ -156,7 +156,7 @@ func TestTaskGoesThroughItsStatesAndEmitsThemInOrder(t *testing.T) {
 	fake, events := start(t)
 	task := run(t, fake, define(script("app", forever)), ecs.TaskOptions{Cluster: "mesh", Group: "service:app", StartedBy: "ecs-svc/1"})
 	wait(t, fake, task, ecs.Task.Running)
-	waitForOutput(t, fake, task, "app", "started")
+	waitForStart(t, fake, task, "app")
 	if err := fake.StopTask(task.TaskARN, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -307,8 +307,8 @@ func TestContainersStopInTheReverseOrder(t *testing.T) {
 		script("app", ends("app"), dependsOn("proxy", ecs.ConditionStart)),
 	), ecs.TaskOptions{})
 	wait(t, fake, task, ecs.Task.Running)
-	waitForOutput(t, fake, task, "proxy", "started")
-	waitForOutput(t, fake, task, "app", "started")
+	waitForStart(t, fake, task, "proxy")
+	waitForStart(t, fake, task, "app")
 	if err := fake.StopTask(task.TaskARN, "bye"); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestContainerThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	fake, _ := start(t)
 	task := run(t, fake, define(script("app", `trap '' TERM; echo started; while :; do sleep 0.01; done`, func(c *ecs.ContainerDefinition) { c.StopTimeout = 10 })), ecs.TaskOptions{})
 	wait(t, fake, task, ecs.Task.Running)
-	waitForOutput(t, fake, task, "app", "started")
+	waitForStart(t, fake, task, "app")
 	begun := time.Now()
 	if err := fake.StopTask(task.TaskARN, ""); err != nil {
 		t.Fatal(err)

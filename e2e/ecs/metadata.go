@@ -129,7 +129,7 @@ func (t *task) metadata() taskMetadata {
 	}
 	for _, c := range t.containers {
 		// A container that has not been created yet is not listed.
-		if c.status != StatusPending && !(c.status == StatusStopped && c.createdAt.IsZero()) {
+		if !c.createdAt.IsZero() {
 			m.Containers = append(m.Containers, c.metadata())
 		}
 	}

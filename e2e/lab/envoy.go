@@ -81,7 +81,7 @@ func envoyReady(ctx context.Context, task ecs.Task) error {
 		return err
 	}
 	if info.State != "LIVE" {
-		return fmt.Errorf("Envoy is %s", info.State)
+		return fmt.Errorf("wait for Envoy: it is %s", info.State)
 	}
 	dialer := net.Dialer{Timeout: adminTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(task.Address(), EnvoyPublicPort).String())

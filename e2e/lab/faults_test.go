@@ -202,7 +202,8 @@ func lifecycle(ctx context.Context, l *lab.Lab, task ecs.Task) (*api.HealthCheck
 // two tasks, and lets it go on.
 func TestAnUnhealthyApplicationGetsNoTraffic(t *testing.T) {
 	t.Parallel()
-	l, _ := startWithServers(t, lab.Options{})
+	// The checks of a frozen application take their time, which is real.
+	l, _ := startWithServers(t, lab.Options{Second: time.Second})
 	web, apis := startMesh(t, l, 2)
 	must(t, l.ECS.Signal(apis[0].TaskARN, "api", syscall.SIGSTOP))
 	must(t, l.WaitEndpoints(t.Context(), web, "api", apis[1]))

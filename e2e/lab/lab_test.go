@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	gocmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,7 @@ const second = 300 * time.Millisecond
 
 func start(t *testing.T, opts lab.Options) *lab.Lab {
 	t.Helper()
-	opts.Second = second
+	opts.Second = gocmp.Or(opts.Second, second)
 	l, err := lab.Start(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -136,8 +137,8 @@ func TestTasksJoinServeAndLeave(t *testing.T) {
 	}
 }
 
-// TestRollingReplacementFailsNoRequest also holds the promise that half of
-// all stopped tasks get no request after a second, and not only half.
+// TestRollingReplacementFailsNoRequest also holds each stopped task to the
+// promise of less than a second that is made for half of them.
 func TestRollingReplacementFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	l, _ := startWithServers(t, lab.Options{})

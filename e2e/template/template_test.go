@@ -45,8 +45,8 @@ func properties[T any](t *testing.T, e expanded, resourceType string) map[string
 	return found
 }
 
-func TestTemplateIsClean(t *testing.T) {
-	lint := python(t, filepath.Join(filepath.Dir(pythonPath(t)), "cfn-lint"), expand(t).path)
+func TestTemplatesAreClean(t *testing.T) {
+	lint := python(t, filepath.Join(filepath.Dir(pythonPath(t)), "cfn-lint"), expand(t).path, "examples/*.yaml")
 	if out, err := lint.CombinedOutput(); err != nil {
 		t.Errorf("cfn-lint: %v\n%s", err, out)
 	}

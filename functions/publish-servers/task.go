@@ -19,7 +19,6 @@ type task struct {
 
 const (
 	running   = "RUNNING"
-	healthy   = "HEALTHY"
 	unhealthy = "UNHEALTHY"
 )
 
@@ -47,15 +46,9 @@ func serverAddr(t task) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("it has no private address (only awsvpc networking gives one)")
 }
 
-// unhealthy trusts the task's own health where ECS knows it: that leaves out
-// containers that are not essential. A task without health checks is as
-// healthy as can be known.
+// unhealthy takes a task for unhealthy when any of its containers is, also one
+// that is not essential and that ECS leaves out of the task's own health. A task
+// without health checks is as healthy as can be known.
 func (t task) unhealthy() bool {
-	switch t.Health {
-	case healthy:
-		return false
-	case unhealthy:
-		return true
-	}
-	return slices.Contains(t.ContainerHealth, unhealthy)
+	return t.Health == unhealthy || slices.Contains(t.ContainerHealth, unhealthy)
 }

@@ -21,7 +21,7 @@ func TestServerAddr(t *testing.T) {
 		{"healthy", server(func(*task) {}), "10.0.1.10", ""},
 		{"without health checks", server(func(t *task) { t.Health, t.ContainerHealth = "UNKNOWN", []string{"UNKNOWN"} }), "10.0.1.10", ""},
 		{"of unstated health", server(func(t *task) { t.Health, t.ContainerHealth = "", nil }), "10.0.1.10", ""},
-		{"with an unhealthy container that is not essential", server(func(t *task) { t.ContainerHealth = []string{"HEALTHY", "UNHEALTHY"} }), "10.0.1.10", ""},
+		{"with an unhealthy container that is not essential", server(func(t *task) { t.ContainerHealth = []string{"HEALTHY", "UNHEALTHY"} }), "", "unhealthy"},
 		{"with both kinds of address", server(func(t *task) { t.IPv6 = []string{"2001:db8::a"} }), "10.0.1.10", ""},
 		{"with IPv6 only", server(func(t *task) { t.IPv4, t.IPv6 = nil, []string{"2001:db8::a"} }), "2001:db8::a", ""},
 
