@@ -59,8 +59,9 @@ lint: tools ## Look for mistakes in the code and the template
 	.tools/venv/bin/python e2e/template/expand.py template.yaml >dist/template.json
 	.tools/venv/bin/python .tools/venv/bin/cfn-lint dist/template.json examples/*.yaml
 
+GOLDEN = $(sort $(dir $(shell grep -rl --include='*_test.go' 'Bool."update"' ./functions ./shared ./initcontainer ./e2e)))
 golden: tools ## Write the golden files anew, to be read in git's diff
-	go test -run Golden $(sort $(dir $(shell grep -rl --include='*_test.go' 'flag.Bool("update"' functions shared initcontainer e2e))) -update
+	go test $(GOLDEN) -run Golden -update
 
 clean: ## Remove what was built (.tools, which took minutes, stays)
 	rm -rf dist .aws-sam
