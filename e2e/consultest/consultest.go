@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -23,6 +22,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/e2e/tools"
 )
 
 // Consul's usual ports, without TLS.
@@ -98,7 +99,7 @@ func (s *Server) Unfreeze() { s.signal(syscall.SIGCONT) }
 func (s *Server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 
 func startAt(addr netip.Addr) (*Server, error) {
-	binary, err := findBinary()
+	binary, err := tools.Consul()
 	if err != nil {
 		return nil, err
 	}
@@ -187,25 +188,6 @@ func freeAddr() (netip.Addr, error) {
 		return addr, listener.Close()
 	}
 	return netip.Addr{}, fmt.Errorf("find a free loopback address: %w", last)
-}
-
-// findBinary looks for .tools/bin/consul in the module's root, the first
-// folder upwards that has one: tests run in their package's folder.
-func findBinary() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		binary := filepath.Join(dir, ".tools", "bin", "consul")
-		if _, err := os.Stat(binary); err == nil {
-			return binary, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("no .tools/bin/consul in the repository: `make test` puts it there")
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // logBuffer keeps what the server writes while the test may read it.

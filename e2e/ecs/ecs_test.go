@@ -476,8 +476,11 @@ func TestMetadataAndCredentials(t *testing.T) {
 			if get(t, uri, &own); own.Name != "app" {
 				t.Errorf("the container's own metadata is that of %q", own.Name)
 			}
-			var role struct{ RoleArn, AccessKeyId string }
-			if get(t, credentials, &role); role.RoleArn != def.TaskRoleARN || role.AccessKeyId == "" {
+			var role struct {
+				RoleArn     string
+				AccessKeyID string `json:"AccessKeyId"`
+			}
+			if get(t, credentials, &role); role.RoleArn != def.TaskRoleARN || role.AccessKeyID == "" {
 				t.Errorf("credentials: %+v", role)
 			}
 

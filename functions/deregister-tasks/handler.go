@@ -84,8 +84,10 @@ func batch(payload json.RawMessage) (records []events.SQSMessage, isBatch bool, 
 	var envelope struct {
 		Records json.RawMessage
 	}
-	if err := json.Unmarshal(payload, &envelope); err != nil || envelope.Records == nil {
-		return nil, false, nil // which taskevent.Decode then judges
+	// What can't be read is no batch; taskevent.Decode then says what is wrong.
+	isBatch = json.Unmarshal(payload, &envelope) == nil && envelope.Records != nil
+	if !isBatch {
+		return nil, false, nil
 	}
 	if err := json.Unmarshal(envelope.Records, &records); err != nil {
 		return nil, true, errors.New("decode batch: Records is not a list of SQS messages")

@@ -121,10 +121,7 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 
 // sync tells Consul what changed since it was last told.
 func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
-	known, err := r.known(task)
-	if err != nil {
-		return err
-	}
+	known := r.known(task)
 	service := r.probe(ctx, task.Checks)
 
 	now := verdict(task.Registration, service, envoyReady)
@@ -170,21 +167,21 @@ func (r Run) probe(ctx context.Context, checks []config.Check) []status {
 
 // known is what Consul was told last: by an earlier run or, before the first,
 // by the registration.
-func (r Run) known(task Task) (statuses, error) {
+func (r Run) known(task Task) statuses {
 	known := statuses{}
 	err := volume.ReadJSON(r.Volume.Checks(), &known)
 	if err == nil {
-		return known, nil
+		return known
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		// Told twice is harmless; not told is not.
 		r.Log.Warn("telling Consul everything again", "error", err)
-		return statuses{}, nil
+		return statuses{}
 	}
 	for _, check := range task.Registration.Checks() {
 		known[check.CheckID] = status{check.Status, check.Output}
 	}
-	return known, nil
+	return known
 }
 
 func (r Run) stopping(ctx context.Context) (bool, error) {

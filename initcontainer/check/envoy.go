@@ -31,7 +31,7 @@ func (e Envoy) Ready(ctx context.Context) error {
 	}
 	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		return fmt.Errorf("Envoy is not up: %w", err)
+		return fmt.Errorf("probe Envoy: it is not up: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -39,11 +39,11 @@ func (e Envoy) Ready(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("probe Envoy at %s: %w", e.Admin, err)
 		}
-		return fmt.Errorf("Envoy is not ready: %s; it waits for its configuration from Consul", strings.TrimSpace(string(state)))
+		return fmt.Errorf("probe Envoy: it is not ready: %s; it waits for its configuration from Consul", strings.TrimSpace(string(state)))
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.PublicListener)
 	if err != nil {
-		return fmt.Errorf("Envoy's public listener is not open: %w", err)
+		return fmt.Errorf("probe Envoy: its public listener is not open: %w", err)
 	}
 	return conn.Close()
 }

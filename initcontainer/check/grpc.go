@@ -86,7 +86,7 @@ func servingStatus(body []byte) (uint64, error) {
 	if len(message) == 0 {
 		return 0, nil
 	}
-	if message[0] != 1<<3|0 {
+	if message[0] != 1<<3 {
 		return 0, errors.New("the answer is no HealthCheckResponse")
 	}
 	serving, n := binary.Uvarint(message[1:])

@@ -16,15 +16,24 @@ import (
 // Volume is the shared volume by the path of its mount.
 type Volume string
 
-// Files on the volume.
-func (v Volume) Bootstrap() string { return v.path("envoy-bootstrap.json") } // Envoy's start-up configuration
-func (v Volume) Servers() string   { return v.path("consul-servers.json") }  // Envoy's endpoints of the Consul servers
-func (v Volume) Binary() string    { return v.path("bin", "ecsmesh-init") }  // the command of Envoy's health check
+// Bootstrap is the configuration with which Envoy starts.
+func (v Volume) Bootstrap() string { return v.path("envoy-bootstrap.json") }
 
-// Files of check, in a folder of their own that it may write to.
-func (v Volume) Task() string   { return v.path("state", "task.json") }   // what check has to know
-func (v Volume) Checks() string { return v.path("state", "checks.json") } // what Consul was told last
-func (v Volume) Lock() string   { return v.path("state", "lock") }        // held by the one run at work
+// Servers is Envoy's list of the Consul servers.
+func (v Volume) Servers() string { return v.path("consul-servers.json") }
+
+// Binary is the command of Envoy's health check.
+func (v Volume) Binary() string { return v.path("bin", "ecsmesh-init") }
+
+// Task is what check has to know. It and the following are in a folder of
+// their own, which check may write to.
+func (v Volume) Task() string { return v.path("state", "task.json") }
+
+// Checks is what Consul was told last.
+func (v Volume) Checks() string { return v.path("state", "checks.json") }
+
+// Lock is held by the one run of check that is at work.
+func (v Volume) Lock() string { return v.path("state", "lock") }
 
 func (v Volume) path(elem ...string) string {
 	return filepath.Join(append([]string{string(v)}, elem...)...)

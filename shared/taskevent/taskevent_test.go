@@ -159,11 +159,11 @@ func TestDecodeSamples(t *testing.T) {
 	}
 }
 
-// change returns a sample with fields of its detail replaced, or removed by nil.
-func change(t *testing.T, name string, fields map[string]any) []byte {
+// change returns the event of a stopping task with fields of its detail replaced, or removed by nil.
+func change(t *testing.T, fields map[string]any) []byte {
 	t.Helper()
 	var event map[string]any
-	if err := json.Unmarshal(sample(t, name), &event); err != nil {
+	if err := json.Unmarshal(sample(t, "mesh-task-stopping.json"), &event); err != nil {
 		t.Fatal(err)
 	}
 	detail := event["detail"].(map[string]any)
@@ -194,7 +194,7 @@ func TestDecodeToleratesWhatItDoesNotUse(t *testing.T) {
 		"another partition":        {"taskArn": "arn:aws-cn:ecs:cn-north-1:123456789012:task/apps/f9811b73ac5d1a8db842634fc0f871e0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := taskevent.Decode(change(t, "mesh-task-stopping.json", fields))
+			got, err := taskevent.Decode(change(t, fields))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,13 +218,13 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		"no detail":           {`{` + envelope + `}`, `decode task event: detail is missing`},
 		"detail is a string":  {`{` + envelope + `,"detail":"hush-hush"}`, `decode task event: detail is of type string, want object`},
 		"detail is null":      {`{` + envelope + `,"detail":null}`, `decode task event: detail.taskArn is missing`},
-		"no task ARN":         {string(change(t, "mesh-task-stopping.json", map[string]any{"taskArn": nil})), `decode task event: detail.taskArn is missing`},
-		"no task's ARN":       {string(change(t, "mesh-task-stopping.json", map[string]any{"taskArn": "hush-hush"})), `decode task event: detail.taskArn is not the ARN of an ECS task`},
-		"task ARN is a list":  {string(change(t, "mesh-task-stopping.json", map[string]any{"taskArn": []string{"hush-hush"}})), `decode task event: detail.taskArn is of type array, want string`},
-		"no last status":      {string(change(t, "mesh-task-stopping.json", map[string]any{"lastStatus": nil})), `decode task event: detail.lastStatus is missing`},
-		"no desired status":   {string(change(t, "mesh-task-stopping.json", map[string]any{"desiredStatus": nil})), `decode task event: detail.desiredStatus is missing`},
-		"version is a string": {string(change(t, "mesh-task-stopping.json", map[string]any{"version": "hush-hush"})), `decode task event: detail.version is of type string, want whole number`},
-		"version is a half":   {string(change(t, "mesh-task-stopping.json", map[string]any{"version": 1.5})), `decode task event: detail.version is of type number, want whole number`},
+		"no task ARN":         {string(change(t, map[string]any{"taskArn": nil})), `decode task event: detail.taskArn is missing`},
+		"no task's ARN":       {string(change(t, map[string]any{"taskArn": "hush-hush"})), `decode task event: detail.taskArn is not the ARN of an ECS task`},
+		"task ARN is a list":  {string(change(t, map[string]any{"taskArn": []string{"hush-hush"}})), `decode task event: detail.taskArn is of type array, want string`},
+		"no last status":      {string(change(t, map[string]any{"lastStatus": nil})), `decode task event: detail.lastStatus is missing`},
+		"no desired status":   {string(change(t, map[string]any{"desiredStatus": nil})), `decode task event: detail.desiredStatus is missing`},
+		"version is a string": {string(change(t, map[string]any{"version": "hush-hush"})), `decode task event: detail.version is of type string, want whole number`},
+		"version is a half":   {string(change(t, map[string]any{"version": 1.5})), `decode task event: detail.version is of type number, want whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := taskevent.Decode([]byte(test.event))
@@ -314,7 +314,7 @@ func TestStopReason(t *testing.T) {
 }
 
 func TestHappenedAtFallsBackToTheEnvelope(t *testing.T) {
-	event, err := taskevent.Decode(change(t, "mesh-task-stopping.json", map[string]any{"updatedAt": nil}))
+	event, err := taskevent.Decode(change(t, map[string]any{"updatedAt": nil}))
 	if err != nil {
 		t.Fatal(err)
 	}

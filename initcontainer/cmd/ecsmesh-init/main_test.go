@@ -261,7 +261,7 @@ func TestRegister(t *testing.T) {
 	}
 	// The copy on the volume is the program, and finds its volume by itself.
 	code, log = finish(t, exec.Command(filepath.Join(w.volume, "bin/ecsmesh-init"), "check"))
-	if code != 1 || !strings.Contains(lastLine(log), "Envoy is not up") {
+	if code != 1 || !strings.Contains(lastLine(log), "probe Envoy: it is not up") {
 		t.Errorf("check: exit %d:\n%s", code, log)
 	}
 }
