@@ -20,6 +20,10 @@ const (
 	// trialTime is what the servers of a kept list get before the list is read
 	// again: enough to get past one that hangs, with plenty left for new ones.
 	trialTime = 4 * time.Second
+
+	// readTime bounds one reading of the list: an SSM that hangs must leave
+	// time for the servers known from before.
+	readTime = 5 * time.Second
 )
 
 // serverList is where the addresses of the Consul servers are published.
@@ -67,6 +71,8 @@ func (p *publishedServers) Do(ctx context.Context, attempt func(context.Context,
 
 // read reads the list; the connections stay where it hasn't changed.
 func (p *publishedServers) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
 	addrs, err := p.list.Read(ctx)
 	if err != nil {
 		return err

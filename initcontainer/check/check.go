@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -29,10 +30,13 @@ import (
 // by default; a run that ECS has to kill counts as a failure of Envoy.
 const DefaultBudget = 4 * time.Second
 
+// LeastBudget is the shortest time in which a run can do its work.
+const LeastBudget = time.Second
+
 const (
-	// consulShare is the part of the budget that is kept for telling Consul,
-	// and the most that it may take.
-	consulShare = 1500 * time.Millisecond
+	// longestShare is the part of the budget that is kept for telling Consul,
+	// and the most that it may take, where the budget is that long.
+	longestShare = 1500 * time.Millisecond
 
 	// consulAttempt lets a run reach another server after one that hangs.
 	consulAttempt = 600 * time.Millisecond
@@ -61,14 +65,20 @@ type status struct {
 // Run is one run of the command.
 type Run struct {
 	Volume volume.Volume
-	Budget time.Duration
+	Budget time.Duration // LeastBudget or longer
+
+	// UntilPassing has the run fail, too, until Consul was told once that
+	// the service passes. It is for the application's own health check: ECS
+	// takes a new task for healthy, and stops an old one, only then.
+	UntilPassing bool
+
 	Getenv func(string) string
 	Log    *slog.Logger
 }
 
 // Do probes Envoy and, unless another run is at it, brings Consul up to date.
-// It returns an error while Envoy is not ready, and only then. It returns
-// within the budget, whatever hangs; the process has to exit then, since what
+// It returns an error while Envoy is not ready and, with UntilPassing, before
+// the service passed for the first time. It returns within the budget, whatever hangs; the process has to exit then, since what
 // hangs may go on behind it.
 func (r Run) Do(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Budget)
@@ -86,10 +96,20 @@ func (r Run) Do(ctx context.Context) error {
 	}
 	select {
 	case err := <-probed:
+		if err == nil && r.UntilPassing {
+			return r.passed()
+		}
 		return err
 	default:
 		return fmt.Errorf("probe Envoy: no answer within %s", r.Budget)
 	}
+}
+
+func (r Run) passed() error {
+	if _, err := os.Stat(r.Volume.Passed()); err != nil {
+		return fmt.Errorf("wait for the service: Consul was not told yet that it passes: %w", err)
+	}
+	return nil
 }
 
 func (r Run) run(ctx context.Context, probed chan<- error) {
@@ -101,10 +121,14 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 		probed <- err
 		return
 	}
+	// Before anything is looked at: what one run saw must not overwrite what
+	// another saw later.
+	unlock, err := r.Volume.TryLock()
+	if err == nil {
+		defer unlock()
+	}
 	ready := task.Envoy.Ready(ctx)
 	probed <- ready
-
-	unlock, err := r.Volume.TryLock()
 	if errors.Is(err, volume.ErrLocked) {
 		r.Log.Debug("another run is at work")
 		return
@@ -113,7 +137,6 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 		r.Log.Error("health not synced", "error", err)
 		return
 	}
-	defer unlock()
 	if err := r.sync(ctx, task, ready); err != nil {
 		r.Log.Error("health not synced", "error", err)
 	}
@@ -143,8 +166,13 @@ func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
 		r.Log.Info("the task is stopping; Consul is left as it is")
 		return nil
 	}
+	// A write whose answer is lost may have been carried out. So nothing counts
+	// as known to Consul from here on, until it has confirmed.
+	if err := r.Volume.Remove(r.Volume.Checks()); err != nil {
+		return err
+	}
 	// A Consul outage is not waited for: the next run is a few seconds away.
-	ctx, cancel := context.WithTimeout(ctx, consulShare)
+	ctx, cancel := context.WithTimeout(ctx, r.consulShare())
 	defer cancel()
 	if err := write(ctx, task, changed); err != nil {
 		return err
@@ -152,21 +180,29 @@ func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
 	for _, check := range changed {
 		r.Log.Info("told Consul", "check", check.CheckID, "status", check.Status, "output", check.Output)
 	}
+	if now.passing(task.Registration) {
+		if err := r.Volume.Write(r.Volume.Passed(), nil); err != nil {
+			return err
+		}
+	}
 	return r.Volume.WriteJSON(r.Volume.Checks(), now)
 }
+
+// consulShare is the part of the budget for telling Consul.
+func (r Run) consulShare() time.Duration { return min(longestShare, r.Budget/3) }
 
 // probe leaves enough of the budget for Consul, however slow the checks are.
 func (r Run) probe(ctx context.Context, checks []config.Check) []status {
 	if end, bounded := ctx.Deadline(); bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end.Add(-consulShare))
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-r.consulShare()))
 		defer cancel()
 	}
 	return probeAll(ctx, checks)
 }
 
-// known is what Consul was told last: by an earlier run or, before the first,
-// by the registration.
+// known is what Consul was told last: by an earlier run or, where that is not
+// certain, what the registration said, which no run of a check ever finds.
 func (r Run) known(task Task) statuses {
 	known := statuses{}
 	err := volume.ReadJSON(r.Volume.Checks(), &known)
@@ -214,6 +250,16 @@ func verdict(r registration.Registration, service []status, envoyReady error) st
 		now[check.CheckID] = sidecar
 	}
 	return now
+}
+
+// passing tells whether the task takes traffic.
+func (s statuses) passing(r registration.Registration) bool {
+	for _, check := range r.Sidecar.Checks {
+		if s[check.CheckID].Status != api.HealthPassing {
+			return false
+		}
+	}
+	return true
 }
 
 // write sets checks in one transaction: all of them or, where the task's node

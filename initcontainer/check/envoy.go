@@ -31,7 +31,7 @@ func (e Envoy) Ready(ctx context.Context) error {
 	}
 	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		return fmt.Errorf("probe Envoy: it is not up: %w", err)
+		return fmt.Errorf("probe Envoy: it is not up: %s", stable(err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -43,7 +43,7 @@ func (e Envoy) Ready(ctx context.Context) error {
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.PublicListener)
 	if err != nil {
-		return fmt.Errorf("probe Envoy: its public listener is not open: %w", err)
+		return fmt.Errorf("probe Envoy: its public listener is not open: %s", stable(err))
 	}
 	return conn.Close()
 }

@@ -43,7 +43,19 @@ func probe(ctx context.Context, check config.Check) status {
 	if ctx.Err() != nil && result.Status == api.HealthCritical {
 		result.Output = fmt.Sprintf("%s: no answer in time", target(check))
 	}
+	result.Output = shorten(result.Output)
 	return result
+}
+
+// longestOutput keeps a task's outputs well below what Consul takes in one
+// transaction, 512 KiB.
+const longestOutput = 500 // bytes
+
+func shorten(text string) string {
+	if len(text) <= longestOutput {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longestOutput], "") + "…"
 }
 
 func target(check config.Check) string {
@@ -82,7 +94,8 @@ func stable(err error) string {
 				continue
 			}
 		}
-		return strings.TrimPrefix(err.Error(), "connect: ")
+		text, _, _ := strings.Cut(err.Error(), ": current time") // of an expired certificate
+		return strings.TrimPrefix(text, "connect: ")
 	}
 }
 

@@ -8,12 +8,10 @@ package register
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"time"
 
@@ -130,14 +128,7 @@ func prepare(shared volume.Volume, binary string) error {
 	if err := shared.Prepare(); err != nil {
 		return err
 	}
-	if err := shared.CopyBinary(binary); err != nil {
-		return err
-	}
-	// The checks begin anew, and so does what Consul was told of them.
-	if err := os.Remove(shared.Checks()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget the checks of an earlier run: %w", err)
-	}
-	return nil
+	return shared.CopyBinary(binary)
 }
 
 // register finds servers and writes the registration to one of them, with a
@@ -183,8 +174,12 @@ func (r Registrar) write(ctx context.Context, addrs []netip.Addr, registered reg
 }
 
 // writeFiles leaves the bootstrap last but for the task's state, so that Envoy
-// never starts without the servers it names.
+// never starts without the servers it names. The checks begin anew in Consul,
+// so what it was told before is forgotten.
 func (r Registrar) writeFiles(shared volume.Volume, registered registration.Registration, servers []netip.Addr, datacenter string, address netip.Addr) error {
+	if err := shared.Remove(shared.Checks(), shared.Passed()); err != nil {
+		return err
+	}
 	endpoints, err := envoy.Endpoints(servers, r.Config.ConsulServers.GRPCPort)
 	if err != nil {
 		return fmt.Errorf("build Envoy's list of servers: %w", err)

@@ -13,7 +13,7 @@ var ErrLocked = errors.New("locked by another run")
 // TryLock takes the lock that only one run of check has at a time, without
 // waiting. The kernel frees it with the process, however that ends.
 func (v Volume) TryLock() (unlock func(), err error) {
-	f, err := os.OpenFile(v.Lock(), os.O_CREATE|os.O_RDONLY, readable)
+	f, err := os.Open(v.Lock())
 	if err != nil {
 		return nil, v.explain("lock", err)
 	}

@@ -32,6 +32,9 @@ func (v Volume) Task() string { return v.path("state", "task.json") }
 // Checks is what Consul was told last.
 func (v Volume) Checks() string { return v.path("state", "checks.json") }
 
+// Passed is there once Consul was told that the service passes.
+func (v Volume) Passed() string { return v.path("state", "passed") }
+
 // Lock is held by the one run of check that is at work.
 func (v Volume) Lock() string { return v.path("state", "lock") }
 
@@ -67,6 +70,17 @@ func (v Volume) Prepare() error {
 	}
 	if err := os.Chmod(state, shared); err != nil { // past the umask
 		return v.explain("open the state folder on", err)
+	}
+	// Whichever user runs check first must not keep the lock from the others.
+	return v.Write(v.Lock(), nil)
+}
+
+// Remove removes files of the volume; one that isn't there is fine.
+func (v Volume) Remove(paths ...string) error {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return v.explain("remove "+path+" from", err)
+		}
 	}
 	return nil
 }
@@ -107,8 +121,8 @@ func (v Volume) CopyBinary(from string) error {
 func (v Volume) replace(path string, mode fs.FileMode, write func(*os.File) error) error {
 	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	// One that was left behind may belong to another user: begin afresh.
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return v.explain("write "+path+" on", err)
+	if err := v.Remove(temporary); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_EXCL, mode)
 	if err != nil {
@@ -125,16 +139,9 @@ func (v Volume) replace(path string, mode fs.FileMode, write func(*os.File) erro
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {
-		return errors.Join(v.explain("write "+path+" on", err), ignoreMissing(os.Remove(temporary)))
+		return errors.Join(v.explain("write "+path+" on", err), v.Remove(temporary))
 	}
 	return nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // ReadJSON reads a file of the volume into value. A missing file is

@@ -32,7 +32,8 @@ Commands:
              -timeout is how long Consul is waited for (5m)
   check      probe Envoy and tell Consul how the service is: the command of
              Envoy's container health check; -timeout bounds it (4s) and must
-             be shorter than the health check's own
+             be shorter than the health check's own; -until-passing fails, too,
+             until the service passed once: for the application's container
   version    print the version
 `
 
@@ -69,10 +70,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		err = runRegister(ctx, register.Registrar{Deadline: *deadline}, getenv, stderr)
 	case "check":
 		budget := flags.Duration("timeout", check.DefaultBudget, "")
+		untilPassing := flags.Bool("until-passing", false, "")
 		if flags.Parse(args) != nil || !noMore(flags, stderr) {
 			return exitUsage
 		}
-		err = runCheck(ctx, check.Run{Budget: *budget, Getenv: getenv}, stdout)
+		if *budget < check.LeastBudget {
+			fmt.Fprintf(stderr, "ecsmesh-init check: -timeout is %s; want %s or more\n", *budget, check.LeastBudget)
+			return exitUsage
+		}
+		err = runCheck(ctx, check.Run{Budget: *budget, UntilPassing: *untilPassing, Getenv: getenv}, stdout)
 	case "version":
 		fmt.Fprintln(stdout, version)
 	case "help":
