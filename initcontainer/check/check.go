@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"time"
@@ -277,6 +278,10 @@ func write(ctx context.Context, task Task, checks api.HealthChecks) error {
 	return servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		var answer api.TxnResponse
 		_, err := client.Raw().Write("/v1/txn", ops, &answer, (&api.WriteOptions{}).WithContext(ctx))
+		var status api.StatusError
+		if errors.As(err, &status) && status.Code == http.StatusConflict {
+			return fmt.Errorf("set the checks of node %s: %w; is it still in the catalog? If not, replace the task", task.Registration.Service.Node, err)
+		}
 		if err != nil {
 			return fmt.Errorf("set the checks of node %s: %w", task.Registration.Service.Node, err)
 		}

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -240,6 +242,77 @@ func TestAnotherServerIsTriedWithinOneRun(t *testing.T) {
 		}
 		b.expect(t, want, "passing", want)
 	}
+}
+
+// TestAWriteWhoseAnswerWasLostIsMadeAgain has the service fail and recover
+// while Consul takes a write without confirming it.
+func TestAWriteWhoseAnswerWasLostIsMadeAgain(t *testing.T) {
+	b := newBench(t)
+	run := func() {
+		t.Helper()
+		if err := b.run.Do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run()
+	behind, err := url.Parse("http://" + net.JoinHostPort(b.consul.Addr.String(), "8500"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(behind)
+	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer late.Close()
+	b.pointAt(t, late)
+	b.app.Store(500)
+	run()
+	b.expect(t, "critical", "passing", "critical")
+
+	b.app.Store(200)
+	b.task.Servers, b.task.HTTPPort = []netip.Addr{b.consul.Addr}, consultest.HTTPPort
+	b.save(t)
+	run()
+	b.expect(t, "passing", "passing", "passing")
+}
+
+// TestUntilPassing is the application's own health check.
+func TestUntilPassing(t *testing.T) {
+	b := newBench(t)
+	b.run.UntilPassing = true
+	b.app.Store(500)
+	if err := b.run.Do(t.Context()); err == nil || !strings.Contains(err.Error(), "Consul was not told yet that it passes") {
+		t.Errorf("the service fails: exit with %v", err)
+	}
+	b.app.Store(200)
+	b.consul.Freeze()
+	if err := b.run.Do(t.Context()); err == nil {
+		t.Error("Consul does not answer, and the run exits with 0")
+	}
+	b.consul.Unfreeze()
+	if err := b.run.Do(t.Context()); err != nil {
+		t.Errorf("Consul was told: exit with %v", err)
+	}
+	b.app.Store(500)
+	b.consul.Freeze()
+	if err := b.run.Do(t.Context()); err != nil {
+		t.Errorf("later troubles are Consul's to know: exit with %v", err)
+	}
+	b.consul.Unfreeze()
+	b.envoy.Store(503)
+	if err := b.run.Do(t.Context()); err == nil {
+		t.Error("Envoy is not ready, and the run exits with 0")
+	}
+}
+
+func TestAShortBudgetStillProbes(t *testing.T) {
+	b := newBench(t)
+	b.run.Budget = LeastBudget
+	if err := b.run.Do(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, "passing", "passing", "passing")
 }
 
 func TestAStoppingTaskIsLeftAlone(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -122,6 +123,17 @@ func TestGRPC(t *testing.T) {
 		without:      `critical gRPC URL: HTTP status 200, gRPC status "12"`,
 	} {
 		expect(t, config.Check{GRPC: target}, want, at, without)
+	}
+}
+
+func TestOutputsAreShort(t *testing.T) {
+	for length, want := range map[int]int{500: 500, 501: 503, 600_000: 503} {
+		if got := len(shorten(strings.Repeat("x", length))); got != want {
+			t.Errorf("%d bytes became %d, want %d", length, got, want)
+		}
+	}
+	if got := shorten(strings.Repeat("é", 300)[1:]); !utf8.ValidString(got[1:]) {
+		t.Errorf("cut within a character: %q", got[len(got)-6:])
 	}
 }
 

@@ -122,7 +122,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
 		"service": {"name": "API", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
-		"proxy": {"adminBindAddress": "localhost", "publicListenerPort": 19000, "expose": {}, "meshGateway": {"mode": "far"},
+		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": {}, "meshGateway": {"mode": "far"},
 			"config": {"envoy_prometheus_bind_addr": ":9102", "envoy_statsd_url": "unix:///x", "envoy_dogstatsd_url": "$NOPE", "envoy_tracing_json": "[]", "envoy_extra_static_clusters_json": "{},1", "envoy_bootstrap_json_tpl": "{}", "envoy_ready_bind_addr": "x"},
 			"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "", "localBindPort": 1, "destinationPartition": "p"}, {}]}}`))
 	var invalid *InvalidError
@@ -142,7 +142,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
 		"service.checks[4].interval": "an unknown field", "service.checks[4].grpc": `"127.0.0.1"`, "service.checks[5]": "7",
-		"proxy.adminBindAddress": `"localhost"`, "proxy.adminBindPort": "19000", "proxy.expose": "an object", "proxy.meshGateway.mode": `"far"`,
+		"proxy.adminBindAddress": `"localhost"`, "proxy.healthCheckPort": "20000", "proxy.expose": "an object", "proxy.meshGateway.mode": `"far"`,
 		"proxy.config.envoy_prometheus_bind_addr": `":9102"`, "proxy.config.envoy_statsd_url": `"unix:///x"`, "proxy.config.envoy_dogstatsd_url": `"$NOPE"`,
 		"proxy.config.envoy_tracing_json": `"[]"`, "proxy.config.envoy_extra_static_clusters_json": `"{},1"`, "proxy.config.envoy_bootstrap_json_tpl": `"{}"`, "proxy.config.envoy_ready_bind_addr": `"x"`,
 		"proxy.upstreams[1].destinationName": "nothing", "proxy.upstreams[1].localBindPort": "1", "proxy.upstreams[1].destinationPartition": `"p"`,
@@ -191,12 +191,61 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 		`{"service": {`:        "ECSMESH_CONFIG is not valid JSON: it ends too early; check that its value was not cut off",
 		"{\n  \"service\": x}": "ECSMESH_CONFIG is not valid JSON: invalid character 'x' looking for beginning of value at line 2, column 14",
 		`[]`:                   "ECSMESH_CONFIG is not a JSON object: found a list",
-		minimal + "}":          "ECSMESH_CONFIG is not one JSON document: something follows its end at line 1, column 75",
+		`{"service": {"port": 1, "checks": [{"name": "a", "name": "b"}]}}`: "ECSMESH_CONFIG has the field service.checks[0].name twice; keep one",
+		`{"a": {"x": 1}, "b": {"x": 1}, "a": 1}`:                           "ECSMESH_CONFIG has the field a twice; keep one",
+		minimal + "}":                                                      "ECSMESH_CONFIG is not one JSON document: something follows its end at line 1, column 75",
 	} {
 		_, err := Read(env(Variable, document))
 		if err == nil || err.Error() != want {
 			t.Errorf("%q:\n got %v\nwant %s", document, err, want)
 		}
+	}
+}
+
+// TestWhatEnvoyWouldRejectInSilence has configurations with which a task would
+// pass, but for a listener that is missing.
+func TestWhatEnvoyWouldRejectInSilence(t *testing.T) {
+	for name, test := range map[string]struct{ proxy, want string }{
+		"a name as an upstream's address": {`{"upstreams": [{"destinationName": "a", "localBindPort": 1, "localBindAddress": "localhost"}]}`, "proxy.upstreams[0].localBindAddress"},
+		"a name as the local address":     {`{"localServiceAddress": "localhost"}`, "proxy.localServiceAddress"},
+		"an upstream on the admin port":   {`{"upstreams": [{"destinationName": "a", "localBindPort": 19000}]}`, "proxy.upstreams[0].localBindPort"},
+		"an upstream on the service port": {`{"upstreams": [{"destinationName": "a", "localBindPort": 80, "localBindAddress": "127.0.0.9"}]}`, "proxy.upstreams[0].localBindPort"},
+		"an upstream everywhere":          {`{"upstreams": [{"destinationName": "a", "localBindPort": 20000, "localBindAddress": "0.0.0.0"}]}`, "proxy.upstreams[0].localBindPort"},
+		"metrics on the public port":      {`{"config": {"envoy_prometheus_bind_addr": "0.0.0.0:20000"}}`, "proxy.config.envoy_prometheus_bind_addr"},
+		"another public listener":         {`{"config": {"bind_port": 1234}}`, "proxy.config.bind_port"},
+		"the same port on two addresses":  {`{"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "b", "localBindPort": 1, "localBindAddress": "127.0.0.2"}]}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Read(env(Variable, `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 80}, "proxy": `+test.proxy+`}`))
+			var invalid *InvalidError
+			got := ""
+			if errors.As(err, &invalid) {
+				for _, fault := range invalid.Faults {
+					got += fault.Path
+				}
+			}
+			if got != test.want {
+				t.Errorf("faults %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestChecksThatCouldOnlyFail(t *testing.T) {
+	for check, want := range map[string]string{
+		`{"name": "a", "http": "http://127.0.0.1:99999/"}`:                            "service.checks[0].http",
+		`{"name": "a", "http": "http://127.0.0.1/", "method": "GE T"}`:                "service.checks[0].method",
+		`{"name": "a", "http": "http://127.0.0.1/", "header": {"X Y": ["1"]}}`:        "service.checks[0].header",
+		`{"name": "a", "http": "http://127.0.0.1/", "header": {"Authorization": []}}`: "",
+	} {
+		_, err := Read(env(Variable, `{"consulServers": {"hosts": "10.0.0.1", "defaults": {"tls": false}}, "service": {"port": 80, "checks": [`+check+`]}}`))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want+": found")) {
+			t.Errorf("%s: got %v", check, err)
+		}
+	}
+	_, err := Read(env(Variable, `{"consulServers": {"hosts": "10.0.0.1:8500,2001:db8::1", "defaults": {"tls": false}}, "service": {"port": 80}}`))
+	if err == nil || !strings.Contains(err.Error(), `consulServers.hosts: found "10.0.0.1:8500"`) || strings.Contains(err.Error(), "2001") {
+		t.Errorf("got %v", err)
 	}
 }
 

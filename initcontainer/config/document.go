@@ -42,8 +42,41 @@ func parse(raw []byte) (*document, error) {
 	if !ok {
 		return nil, fmt.Errorf("is not a JSON object: found %s", show(root))
 	}
+	if twice := duplicate(json.NewDecoder(bytes.NewReader(raw)), ""); twice != "" {
+		return nil, fmt.Errorf("has the field %s twice; keep one", twice)
+	}
 	return &document{fields: fields, report: &report{}}, nil
 }
+
+// duplicate returns the path of a field that stands twice in one object of a
+// valid document, of which the decoder would take the last without a word.
+func duplicate(tokens *json.Decoder, path string) string {
+	token, err := tokens.Token()
+	if err != nil {
+		return ""
+	}
+	seen := map[string]bool{}
+	for i := 0; isOpening(token) && tokens.More(); i++ {
+		inner := fmt.Sprintf("%s[%d]", path, i)
+		if token == json.Delim('{') {
+			name, _ := tokens.Token() // the document was decoded before
+			inner = strings.TrimPrefix(fmt.Sprintf("%s.%s", path, name), ".")
+			if seen[inner] {
+				return inner
+			}
+			seen[inner] = true
+		}
+		if twice := duplicate(tokens, inner); twice != "" {
+			return twice
+		}
+	}
+	if isOpening(token) {
+		_, _ = tokens.Token() // its end
+	}
+	return ""
+}
+
+func isOpening(token json.Token) bool { return token == json.Delim('{') || token == json.Delim('[') }
 
 func jsonError(raw []byte, err error) error {
 	var syntax *json.SyntaxError

@@ -56,6 +56,9 @@ func readEnvoySettings(d *document, getenv func(string) string) EnvoySettings {
 		d.refuseObject(name, notYet)
 	}
 	d.refuseObject("envoy_ready_bind_addr", "use proxy.healthCheckPort")
+	// They move the listener that check probes and other Envoys are sent to.
+	d.refuseObject("bind_port", "use proxy.publicListenerPort")
+	d.refuseObject("bind_address", "remove it: Envoy listens on the task's address")
 	return settings
 }
 

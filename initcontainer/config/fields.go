@@ -117,6 +117,9 @@ func readConsulServers(d *document) ConsulServers {
 			d.fault("hosts", show(host), "commands are not run; give IP addresses or a DNS name, or use consulServers.parameter")
 			break
 		}
+		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/") {
+			d.fault("hosts", show(host), "want IP addresses or DNS names alone; ports are consulServers.http.port and consulServers.grpc.port")
+		}
 		servers.Hosts = append(servers.Hosts, host)
 	}
 	if servers.Parameter == "" {
@@ -198,6 +201,9 @@ func readService(root *document) Service {
 	return service
 }
 
+// httpToken is what HTTP allows for methods and the names of headers (RFC 9110).
+var httpToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
 var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // longestCheck is the most that ECS lets Envoy's health check take, within
@@ -240,8 +246,16 @@ func readCheck(d *document) Check {
 		d.hostPort("grpc", target)
 	default:
 		u, err := url.Parse(check.HTTP)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Port() != "" && !isPort(u.Port()) {
 			d.fault("http", show(check.HTTP), "want a URL such as http://127.0.0.1:8080/health")
+		}
+	}
+	if check.Method != "" && !httpToken.MatchString(check.Method) {
+		d.fault("method", show(check.Method), "want an HTTP method such as GET or POST")
+	}
+	for name := range check.Header {
+		if !httpToken.MatchString(name) {
+			d.fault("header", show(name), "want the names of HTTP headers")
 		}
 	}
 	if check.HTTP == "" {
@@ -265,10 +279,14 @@ func defaultCheck(cfg Config) Check {
 
 func (d *document) hostPort(name, value string) {
 	host, port, err := net.SplitHostPort(value)
-	n, portErr := strconv.Atoi(port)
-	if err != nil || host == "" || portErr != nil || n < 1 || n > 65535 {
+	if err != nil || host == "" || !isPort(port) {
 		d.fault(name, show(value), "want host:port, such as 127.0.0.1:8080")
 	}
+}
+
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return err == nil && n >= 1 && n <= 65535
 }
 
 func (d *document) duration(name string, standard, most time.Duration) time.Duration {
@@ -295,22 +313,21 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 		Config:              d.opaque("config"),
 		Envoy:               readEnvoySettings(d.section("config"), getenv),
 	}
-	if _, err := netip.ParseAddr(proxy.AdminBindAddress); err != nil {
-		d.fault("adminBindAddress", show(proxy.AdminBindAddress), "want an IP address; Envoy binds its admin interface there")
-	}
-	bound := map[string]string{}
+	// Envoy resolves no names here.
+	d.ipAddress("adminBindAddress", proxy.AdminBindAddress)
+	d.ipAddress("localServiceAddress", proxy.LocalServiceAddress)
 	for _, item := range d.objects("upstreams") {
-		upstream := readUpstream(item)
-		address := net.JoinHostPort(upstream.LocalBindAddress, strconv.Itoa(upstream.LocalBindPort))
-		if other, taken := bound[address]; taken && upstream.LocalBindPort != 0 {
-			item.fault("localBindPort", strconv.Itoa(upstream.LocalBindPort), "want a port of its own: "+other+" is bound to it already")
-		}
-		bound[address] = item.path
-		proxy.Upstreams = append(proxy.Upstreams, upstream)
+		proxy.Upstreams = append(proxy.Upstreams, readUpstream(item))
 	}
 	d.refuseObject("expose", notYet)
 	d.end()
 	return proxy
+}
+
+func (d *document) ipAddress(name, value string) {
+	if _, err := netip.ParseAddr(value); err != nil {
+		d.fault(name, show(value), "want an IP address, such as 127.0.0.1")
+	}
 }
 
 func readMeshGateway(d *document) string {
@@ -334,6 +351,7 @@ func readUpstream(d *document) Upstream {
 		MeshGatewayMode:  readMeshGateway(d),
 		Config:           d.opaque("config"),
 	}
+	d.ipAddress("localBindAddress", upstream.LocalBindAddress)
 	if upstream.DestinationName == "" {
 		d.fault("destinationName", "nothing", "want the name of the service to reach")
 	}
@@ -345,22 +363,56 @@ func readUpstream(d *document) Upstream {
 	return upstream
 }
 
-// checkPorts refuses ports of Envoy that would collide on the task's address.
+// listener is something that will listen in the task.
+type listener struct {
+	field   string
+	address string // an IP address, or ownAddress
+	port    int
+}
+
+// ownAddress stands for the task's address, which isn't known yet.
+const ownAddress = "the task's address"
+
+// checkPorts refuses what would listen on another's port: Envoy would reject
+// that listener alone, and the task would pass without it.
 func checkPorts(root *document, cfg Config) {
-	uses := []struct {
-		field string
-		port  int
-	}{
-		{"service.port", cfg.Service.Port},
-		{"proxy.publicListenerPort", cfg.Proxy.PublicListenerPort},
-		{"proxy.healthCheckPort", cfg.Proxy.HealthCheckPort},
-		{"proxy.adminBindPort", cfg.Proxy.AdminBindPort},
+	listeners := []listener{
+		{"service.port", cfg.Proxy.LocalServiceAddress, cfg.Service.Port},
+		{"proxy.publicListenerPort", ownAddress, cfg.Proxy.PublicListenerPort},
+		{"proxy.healthCheckPort", ownAddress, cfg.Proxy.HealthCheckPort},
+		{"proxy.adminBindPort", cfg.Proxy.AdminBindAddress, cfg.Proxy.AdminBindPort},
 	}
-	taken := map[int]string{}
-	for _, use := range uses {
-		if other, ok := taken[use.port]; ok && use.port != 0 {
-			root.fault(use.field, strconv.Itoa(use.port), "want a port of its own: "+other+" has the same")
+	for i, upstream := range cfg.Proxy.Upstreams {
+		listeners = append(listeners, listener{fmt.Sprintf("proxy.upstreams[%d].localBindPort", i), upstream.LocalBindAddress, upstream.LocalBindPort})
+	}
+	for field, at := range map[string]netip.AddrPort{
+		"proxy.config.envoy_prometheus_bind_addr": cfg.Proxy.Envoy.PrometheusBindAddr,
+		"proxy.config.envoy_stats_bind_addr":      cfg.Proxy.Envoy.StatsBindAddr,
+	} {
+		if at.IsValid() {
+			listeners = append(listeners, listener{field, at.Addr().String(), int(at.Port())})
 		}
-		taken[use.port] = use.field
 	}
+	for i, l := range listeners {
+		for _, earlier := range listeners[:i] {
+			if l.port != 0 && l.port == earlier.port && overlap(l, earlier) {
+				root.fault(l.field, strconv.Itoa(l.port), "want a port of its own: "+earlier.field+" has the same")
+				break
+			}
+		}
+	}
+}
+
+// overlap tells whether two listeners' addresses have one in common. Most
+// applications listen on all addresses, so service.port is everyone's.
+func overlap(a, b listener) bool {
+	anywhere := func(l listener) bool {
+		addr, err := netip.ParseAddr(l.address)
+		return l.field == "service.port" || err == nil && addr.IsUnspecified()
+	}
+	own := func(l listener) bool { // may be the task's address
+		addr, err := netip.ParseAddr(l.address)
+		return l.address == ownAddress || err == nil && !addr.IsLoopback()
+	}
+	return a.address == b.address || anywhere(a) || anywhere(b) || own(a) && own(b)
 }
