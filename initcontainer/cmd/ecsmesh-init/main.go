@@ -64,15 +64,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	switch command {
 	case "register":
 		deadline := flags.Duration("timeout", register.DefaultDeadline, "")
-		if flags.Parse(args) != nil || !noMore(flags, stderr) {
-			return exitUsage
+		if code, end := parse(flags, args, stderr); end {
+			return code
 		}
 		err = runRegister(ctx, register.Registrar{Deadline: *deadline}, getenv, stderr)
 	case "check":
 		budget := flags.Duration("timeout", check.DefaultBudget, "")
 		untilPassing := flags.Bool("until-passing", false, "")
-		if flags.Parse(args) != nil || !noMore(flags, stderr) {
-			return exitUsage
+		if code, end := parse(flags, args, stderr); end {
+			return code
 		}
 		if *budget < check.LeastBudget {
 			fmt.Fprintf(stderr, "ecsmesh-init check: -timeout is %s; want %s or more\n", *budget, check.LeastBudget)
@@ -98,12 +98,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 0
 }
 
-func noMore(flags *flag.FlagSet, stderr io.Writer) bool {
-	if flags.NArg() > 0 {
+// parse reads the flags of a command, which takes no other arguments. At its
+// end the program has nothing more to do.
+func parse(flags *flag.FlagSet, args []string, stderr io.Writer) (code int, end bool) {
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0, true
+	case err != nil:
+		return exitUsage, true
+	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "%s%s: unexpected argument %q\n", usage, flags.Name(), flags.Arg(0))
-		return false
+		return exitUsage, true
 	}
-	return true
+	return 0, false
 }
 
 func runRegister(ctx context.Context, registrar register.Registrar, getenv func(string) string, log io.Writer) error {

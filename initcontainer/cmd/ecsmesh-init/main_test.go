@@ -549,6 +549,25 @@ func killAt(t *testing.T, w *world, n int) {
 	close(killed)
 }
 
+func TestUsage(t *testing.T) {
+	for args, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"-h":                {0, "Usage: ecsmesh-init"},
+		"check -h":          {0, "Usage: ecsmesh-init"},
+		"help":              {0, "Usage: ecsmesh-init"},
+		"check -timeout 0s": {2, "-timeout is 0s; want 1s or more"},
+		"register now":      {2, `unexpected argument "now"`},
+		"register -forever": {2, "flag provided but not defined: -forever"},
+	} {
+		code, output := finish(t, exec.Command(binary, strings.Fields(args)...))
+		if code != want.code || !strings.Contains(output, want.text) {
+			t.Errorf("%s: exit %d:\n%s", args, code, output)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	output, err := exec.Command(binary, "version").Output()
 	if err != nil || string(output) != "1.2.3\n" {
