@@ -24,7 +24,7 @@ help: ## Show this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Start with `make demo`. It needs Linux, Go, Python 3.10 and git, and the first time some minutes.'
+	@echo 'Start with `make demo`. It needs Linux, Go 1.26, Python 3.10, git, make and gcc, and the first time some minutes.'
 
 demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running
 	@go run ./e2e/demo
@@ -48,8 +48,8 @@ dist/%/bootstrap: go
 
 # The image: PLATFORM is that of the tasks' cpuArchitecture, and may list several with commas.
 IMAGE ?= ecsmesh-init:$(VERSION)
-PLATFORM ?= linux/arm64
-image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/amd64
+PLATFORM ?= linux/amd64
+image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/arm64
 	@command -v docker >/dev/null || { echo 'make image needs Docker, and there is no docker on the PATH' >&2; exit 1; }
 	docker build --platform $(PLATFORM) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
 

@@ -137,7 +137,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"dataplane"`, "gateway": "an object", "servce": "an unknown field",
 		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers": "a list",
 		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.defaults.caCertFile": `"/ca.pem"`,
-		"consulServers.http.https": "HTTPS on (the default)", "consulServers.grpc.tls": "TLS on (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
+		"consulServers.http.https": "true (the default)", "consulServers.grpc.tls": "true (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
 		"service.name": `"API"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
@@ -167,6 +167,7 @@ func TestSwitchingTLSOff(t *testing.T) {
 		"defaults and http":       {`{"defaults": {"tls": false}, "http": {"https": false}}`, nil},
 		"https in spite of it":    {`{"defaults": {"tls": false}, "http": {"https": true}}`, []string{"consulServers.http.https"}},
 		"grpc in spite of it":     {`{"defaults": {"tls": false}, "grpc": {"tls": true}}`, []string{"consulServers.grpc.tls"}},
+		"http contradicts itself": {`{"defaults": {"tls": false}, "http": {"https": false, "tls": true}}`, []string{"consulServers.http.tls"}},
 		"only http is plain text": {`{"http": {"https": false}}`, []string{"consulServers.grpc.tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {

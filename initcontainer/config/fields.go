@@ -135,8 +135,11 @@ func readConsulServers(d *document) ConsulServers {
 	http := d.section("http")
 	httpTLS := http.boolean("tls", tls)
 	// HTTPS is on unless it, or TLS as a whole, is switched off.
-	if http.boolean("https", httpTLS) {
-		http.fault("https", "HTTPS on (the default)", `TLS to Consul is not supported by this version of ecsmesh; set "https": false`)
+	switch {
+	case http.boolean("https", httpTLS):
+		http.refuseTLS("https")
+	case http.has("tls") && httpTLS:
+		http.refuseTLS("tls")
 	}
 	servers.HTTPPort = http.port("port", DefaultConsulHTTPPort)
 	http.refuseTLSFiles()
@@ -144,13 +147,21 @@ func readConsulServers(d *document) ConsulServers {
 
 	grpc := d.section("grpc")
 	if grpc.boolean("tls", tls) {
-		grpc.fault("tls", "TLS on (the default)", `TLS to Consul is not supported by this version of ecsmesh; set "tls": false here or in consulServers.defaults`)
+		grpc.refuseTLS("tls")
 	}
 	servers.GRPCPort = grpc.port("port", DefaultConsulGRPCPort)
 	grpc.refuseTLSFiles()
 	grpc.end()
 	d.end()
 	return servers
+}
+
+func (d *document) refuseTLS(name string) {
+	found, advice := "true (the default)", "set consulServers.defaults.tls to false"
+	if d.has(name) {
+		found, advice = "true", "set it to false"
+	}
+	d.fault(name, found, "TLS to Consul is not supported by this version of ecsmesh; "+advice)
 }
 
 func (d *document) refuseTLSFiles() {

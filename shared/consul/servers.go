@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,12 @@ func (s *Servers) try(ctx context.Context, n uint32, attempt func(context.Contex
 	}
 	if attemptCtx.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: no answer within %s", s.names[n], s.attemptTimeout)
+	}
+	// A server that can't be reached has the same error whatever was asked,
+	// and the URL, with its filters, would bury it.
+	var unreachable *url.Error
+	if errors.As(err, &unreachable) {
+		err = unreachable.Err
 	}
 	return fmt.Errorf("%s: %w", s.names[n], err)
 }

@@ -35,6 +35,7 @@ Commands:
              be shorter than the health check's own; -until-passing fails, too,
              until the service passed once: for the application's container
   version    print the version
+  help       print this
 `
 
 // Exit codes.
@@ -58,20 +59,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		command, args = args[0], args[1:]
 	}
 	flags := flag.NewFlagSet("ecsmesh-init "+command, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	flags.SetOutput(io.Discard) // parse has the last word
 	var err error
 	switch command {
 	case "register":
 		deadline := flags.Duration("timeout", register.DefaultDeadline, "")
-		if code, end := parse(flags, args, stderr); end {
+		if code, end := parse(flags, args, stdout, stderr); end {
 			return code
 		}
 		err = runRegister(ctx, register.Registrar{Deadline: *deadline}, getenv, stderr)
 	case "check":
 		budget := flags.Duration("timeout", check.DefaultBudget, "")
 		untilPassing := flags.Bool("until-passing", false, "")
-		if code, end := parse(flags, args, stderr); end {
+		if code, end := parse(flags, args, stdout, stderr); end {
 			return code
 		}
 		if *budget < check.LeastBudget {
@@ -100,15 +100,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // parse reads the flags of a command, which takes no other arguments. At its
 // end the program has nothing more to do.
-func parse(flags *flag.FlagSet, args []string, stderr io.Writer) (code int, end bool) {
+func parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (code int, end bool) {
 	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, usage)
 		return 0, true
-	case err != nil:
-		return exitUsage, true
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "%s%s: unexpected argument %q\n", usage, flags.Name(), flags.Arg(0))
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s%s: %s\n", usage, flags.Name(), err)
 		return exitUsage, true
 	}
 	return 0, false

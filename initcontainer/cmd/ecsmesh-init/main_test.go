@@ -364,7 +364,7 @@ func TestOneClearError(t *testing.T) {
 		"several faults": {func(_ *testing.T, w *world) {
 			w.configure(`"servce": {}, "service": {"port": "x"}, "consulServers": {}`)
 		}, 2, []string{
-			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 1 to 65535`, `consulServers.http.https: found HTTPS on (the default); TLS to Consul is not supported by this version of ecsmesh; set "https": false`}},
+			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 1 to 65535`, `consulServers.http.https: found true (the default); TLS to Consul is not supported by this version of ecsmesh; set consulServers.defaults.tls to false`}},
 		"no metadata variable": {func(_ *testing.T, w *world) { delete(w.env, "ECS_CONTAINER_METADATA_URI_V4") }, 1, []string{"ECS_CONTAINER_METADATA_URI_V4 is not set"}},
 		"no metadata endpoint": {func(_ *testing.T, w *world) { w.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x" }, 1, []string{"read task metadata", "http://127.0.0.1:1/v4/x/task", "connection refused", "gave up after 1s"}},
 		"metadata refused":     {func(_ *testing.T, w *world) { w.metadata.set(func() (int, string) { return 404, "" }) }, 1, []string{"read task metadata", "HTTP status 404 Not Found"}},
@@ -562,7 +562,11 @@ func TestUsage(t *testing.T) {
 		"register -forever": {2, "flag provided but not defined: -forever"},
 	} {
 		code, output := finish(t, exec.Command(binary, strings.Fields(args)...))
-		if code != want.code || !strings.Contains(output, want.text) {
+		where := output
+		if want.code != 0 {
+			where = lastLine(output)
+		}
+		if code != want.code || !strings.Contains(where, want.text) {
 			t.Errorf("%s: exit %d:\n%s", args, code, output)
 		}
 	}
