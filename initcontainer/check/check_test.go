@@ -23,6 +23,7 @@ import (
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/volume"
@@ -40,6 +41,10 @@ type bench struct {
 	envoy   atomic.Int32 // what its /ready answers
 	app     atomic.Int32 // what the application's health answers
 	desired atomic.Value // DesiredStatus of the metadata
+	members atomic.Value // Containers of the metadata
+	meta    atomic.Int32 // what the metadata endpoint answers
+	asked   atomic.Int32 // how often
+	clock   time.Time
 }
 
 func newBench(t *testing.T) *bench {
@@ -49,12 +54,17 @@ func newBench(t *testing.T) *bench {
 	b.envoy.Store(200)
 	b.app.Store(200)
 	b.desired.Store("RUNNING")
+	b.members.Store("[]")
+	b.meta.Store(200)
+	b.clock = time.Now()
 	status := func(of *atomic.Int32) *httptest.Server {
 		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(of.Load())) }))
 	}
 	envoy, app := status(&b.envoy), status(&b.app)
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"TaskARN": %q, "DesiredStatus": %q}`, taskARN, b.desired.Load())
+		b.asked.Add(1)
+		w.WriteHeader(int(b.meta.Load()))
+		fmt.Fprintf(w, `{"Name": "app", "TaskARN": %q, "DesiredStatus": %q, "Containers": %s}`, taskARN, b.desired.Load(), b.members.Load())
 	}))
 	for _, server := range []*httptest.Server{envoy, app, metadata} {
 		t.Cleanup(server.Close)
@@ -83,13 +93,16 @@ func newBench(t *testing.T) *bench {
 		Checks:       cfg.Service.Checks,
 		Envoy:        Envoy{Admin: envoy.Listener.Addr().String(), PublicListener: envoy.Listener.Addr().String()},
 		Servers:      []netip.Addr{b.consul.Addr},
+		Source:       discovery.Source{Hosts: []string{b.consul.Addr.String()}},
 		HTTPPort:     consultest.HTTPPort,
+		GRPCPort:     consultest.GRPCPort,
 	}
 	b.run = Run{
 		Volume: volume.Volume(t.TempDir()),
 		Budget: DefaultBudget,
 		Getenv: func(string) string { return metadata.URL },
 		Log:    slog.New(slog.NewTextHandler(b.log, nil)),
+		Now:    func() time.Time { return b.clock },
 	}
 	if err := b.run.Volume.Prepare(); err != nil {
 		t.Fatal(err)
@@ -204,6 +217,27 @@ func (b *bench) pointAt(t *testing.T, server *httptest.Server) {
 	b.save(t)
 }
 
+// proxy stands before Consul and sees every request.
+func (b *bench) proxy(t *testing.T, see func(*http.Request)) *httptest.Server {
+	t.Helper()
+	behind := b.behind(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		see(r)
+		behind.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func (b *bench) behind(t *testing.T) http.Handler {
+	t.Helper()
+	at, err := url.Parse("http://" + net.JoinHostPort(b.consul.Addr.String(), "8500"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return httputil.NewSingleHostReverseProxy(at)
+}
+
 func TestAConsulOutageIsNotEnvoysFault(t *testing.T) {
 	b := newBench(t)
 	b.consul.Freeze()
@@ -255,13 +289,8 @@ func TestAWriteWhoseAnswerWasLostIsMadeAgain(t *testing.T) {
 		}
 	}
 	run()
-	behind, err := url.Parse("http://" + net.JoinHostPort(b.consul.Addr.String(), "8500"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(behind)
 	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		b.behind(t).ServeHTTP(httptest.NewRecorder(), r)
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	defer late.Close()

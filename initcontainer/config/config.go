@@ -65,8 +65,11 @@ type Service struct {
 	Weights           *Weights
 	EnableTagOverride bool
 
-	// Checks is never empty: by default a TCP check of Port.
-	Checks []Check
+	// Checks are run by check; HealthSyncContainers are the containers whose
+	// health, as ECS knows it, is told to Consul. At least one of both is
+	// there: by default a TCP check of Port.
+	Checks               []Check
+	HealthSyncContainers []string
 }
 
 // Weights of a service instance in DNS SRV answers and in load balancing.

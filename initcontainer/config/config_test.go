@@ -46,7 +46,7 @@ func TestMinimalConfigurationHasTheDocumentedDefaults(t *testing.T) {
 func TestEveryFieldIsRead(t *testing.T) {
 	got, err := Read(env("STATSD", "udp://127.0.0.1:8125", "HOST_IP", "10.0.0.9", Variable, `{
 		"bootstrapDir": "/mesh/", "logLevel": "debug", "topology": "direct",
-		"consulLogin": {"enabled": false, "method": "x"}, "gateway": null, "transparentProxy": {"enabled": false}, "healthSyncContainers": [],
+		"consulLogin": {"enabled": false, "method": "x"}, "gateway": null, "transparentProxy": {"enabled": false}, "healthSyncContainers": ["app", "cache"],
 		"consulServers": {"parameter": "/p", "hosts": "10.0.0.1, consul.example.com",
 			"defaults": {"tls": true, "caCertFile": null}, "http": {"https": false, "port": 9500}, "grpc": {"tls": false, "port": 9502}},
 		"service": {"name": "api", "port": 8080, "tags": ["a"], "meta": {"k": "v"}, "weights": {"passing": 3, "warning": 2},
@@ -76,6 +76,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 				{Name: "t", TCP: "127.0.0.1:1", Timeout: 2 * time.Second},
 				{Name: "g", GRPC: "127.0.0.1:2/svc", Timeout: 2 * time.Second},
 			},
+			HealthSyncContainers: []string{"app", "cache"},
 		},
 		Proxy: Proxy{
 			LocalServiceAddress: "127.0.0.2", PublicListenerPort: 1, HealthCheckPort: 2, AdminBindAddress: "127.0.0.3", AdminBindPort: 3, MeshGatewayMode: "local",
@@ -118,7 +119,7 @@ func TestNullCountsAsAbsentAsInConsulECS(t *testing.T) {
 func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	_, err := Read(env(Variable, `{
 		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "dataplane", "gateway": {"kind": "mesh-gateway"}, "servce": {},
-		"consulLogin": {"enabled": true, "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app"],
+		"consulLogin": {"enabled": true, "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
 		"service": {"name": "API", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
@@ -135,7 +136,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	}
 	want := map[string]string{
 		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"dataplane"`, "gateway": "an object", "servce": "an unknown field",
-		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers": "a list",
+		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
 		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.defaults.caCertFile": `"/ca.pem"`,
 		"consulServers.http.https": "true (the default)", "consulServers.grpc.tls": "true (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
 		"service.name": `"API"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",

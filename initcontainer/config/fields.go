@@ -34,7 +34,8 @@ func readConfig(root *document, getenv func(string) string) Config {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
 	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
-	if len(cfg.Service.Checks) == 0 {
+	cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
+	if len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
 	checkPorts(root, cfg)
@@ -43,9 +44,6 @@ func readConfig(root *document, getenv func(string) string) Config {
 	root.refuseObject("gateway", notYet)
 	root.refuseSwitch("consulLogin", false, "enabled", "method", "datacenter", "includeEntity", "meta", "region", "stsEndpoint", "serverIdHeaderValue")
 	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
-	if names := root.texts("healthSyncContainers"); len(names) > 0 {
-		root.fault("healthSyncContainers", show(root.fields["healthSyncContainers"]), notYet+", or use service.checks")
-	}
 
 	root.ignore("controller")
 	root.end()
@@ -278,6 +276,32 @@ func readCheck(d *document) Check {
 	}
 	d.end()
 	return check
+}
+
+// initContainer has exited by the time at which containers' health counts.
+const initContainer = "ecsmesh-init"
+
+// readHealthSyncContainers reads names of containers, whose checks must not
+// have the IDs of the service's own.
+func readHealthSyncContainers(root *document, checks []Check) []string {
+	taken := map[string]string{}
+	for i, check := range checks {
+		taken[check.Name] = fmt.Sprintf("service.checks[%d]", i)
+	}
+	names := root.texts("healthSyncContainers")
+	for i, name := range names {
+		field := fmt.Sprintf("healthSyncContainers[%d]", i)
+		switch {
+		case !checkName.MatchString(name):
+			root.fault(field, show(name), "want the name of a container of the task definition that has a health check")
+		case name == initContainer:
+			root.fault(field, show(name), "remove it: the init container exits, and is never healthy")
+		case taken[name] != "":
+			root.fault(field, show(name), "want a name of its own: "+taken[name]+" has the same")
+		}
+		taken[name] = field
+	}
+	return names
 }
 
 func defaultCheck(cfg Config) Check {

@@ -120,7 +120,7 @@ func serversCluster(v volume.Volume) object {
 			"resource_api_version": "V3",
 			"path_config_source": object{
 				"path":              v.Servers(),
-				"watched_directory": object{"path": string(v)},
+				"watched_directory": object{"path": v.Live()},
 			},
 		}},
 		// A server that vanished without a word is noticed within 25 s by

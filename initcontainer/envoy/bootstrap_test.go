@@ -129,7 +129,10 @@ func validateWithEnvoy(t *testing.T, s Sidecar) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, content := range map[string][]byte{s.Volume.Bootstrap(): content, s.Volume.Servers(): servers} {
+	if err := s.Volume.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	for path, content := range map[string][]byte{s.Volume.Bootstrap(): content, s.Volume.LiveServers(): servers} {
 		if err := s.Volume.Write(path, content); err != nil {
 			t.Fatal(err)
 		}

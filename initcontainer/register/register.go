@@ -20,6 +20,7 @@ import (
 
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/taskmeta"
@@ -46,8 +47,7 @@ const (
 type Registrar struct {
 	Config   config.Config
 	Metadata *taskmeta.Endpoint
-	Servers  func(taskmeta.Task) (ServerList, error) // where the servers' addresses come from
-	Binary   string                                  // path of the running executable
+	Binary   string // path of the running executable
 	Deadline time.Duration
 	Log      *slog.Logger
 }
@@ -82,7 +82,13 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err := prepare(shared, r.Binary); err != nil {
 		return err
 	}
-	list, err := r.Servers(task)
+	source := discovery.Source{
+		Hosts:     r.Config.ConsulServers.Hosts,
+		Parameter: r.Config.ConsulServers.Parameter,
+		// On EC2, a container's environment need not name the Region.
+		Region: task.ARN.Region,
+	}
+	list, err := source.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,7 +96,7 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.writeFiles(shared, registered, servers, datacenter, address); err != nil {
+	if err := r.writeFiles(shared, registered, source, servers, datacenter, address); err != nil {
 		return err
 	}
 	r.Log.Info("registered", "service", registered.Service.Service.ID, "node", registered.Service.Node, "address", address, "datacenter", datacenter)
@@ -133,7 +139,7 @@ func prepare(shared volume.Volume, binary string) error {
 
 // register finds servers and writes the registration to one of them, with a
 // fresh list of servers each time that none of them answers.
-func (r Registrar) register(ctx context.Context, list ServerList, registered registration.Registration) (servers []netip.Addr, datacenter string, err error) {
+func (r Registrar) register(ctx context.Context, list discovery.List, registered registration.Registration) (servers []netip.Addr, datacenter string, err error) {
 	for {
 		servers, err = r.waitForServers(ctx, list)
 		if err != nil {
@@ -176,15 +182,15 @@ func (r Registrar) write(ctx context.Context, addrs []netip.Addr, registered reg
 // writeFiles leaves the bootstrap last but for the task's state, so that Envoy
 // never starts without the servers it names. The checks begin anew in Consul,
 // so what it was told before is forgotten.
-func (r Registrar) writeFiles(shared volume.Volume, registered registration.Registration, servers []netip.Addr, datacenter string, address netip.Addr) error {
-	if err := shared.Remove(shared.Checks(), shared.Passed()); err != nil {
+func (r Registrar) writeFiles(shared volume.Volume, registered registration.Registration, source discovery.Source, servers []netip.Addr, datacenter string, address netip.Addr) error {
+	if err := shared.Remove(shared.Checks(), shared.Passed(), shared.Upkeep()); err != nil {
 		return err
 	}
 	endpoints, err := envoy.Endpoints(servers, r.Config.ConsulServers.GRPCPort)
 	if err != nil {
 		return fmt.Errorf("build Envoy's list of servers: %w", err)
 	}
-	if err := shared.Write(shared.Servers(), endpoints); err != nil {
+	if err := shared.Write(shared.LiveServers(), endpoints); err != nil {
 		return err
 	}
 	sidecar := registered.Sidecar.Service
@@ -206,11 +212,14 @@ func (r Registrar) writeFiles(shared volume.Volume, registered registration.Regi
 	return shared.WriteJSON(shared.Task(), check.Task{
 		Registration: registered,
 		Checks:       r.Config.Service.Checks,
+		Containers:   r.Config.Service.HealthSyncContainers,
 		Envoy: check.Envoy{
 			Admin:          net.JoinHostPort(r.Config.Proxy.AdminBindAddress, strconv.Itoa(r.Config.Proxy.AdminBindPort)),
 			PublicListener: net.JoinHostPort(address.String(), strconv.Itoa(r.Config.Proxy.PublicListenerPort)),
 		},
 		Servers:  servers,
+		Source:   source,
 		HTTPPort: r.Config.ConsulServers.HTTPPort,
+		GRPCPort: r.Config.ConsulServers.GRPCPort,
 	})
 }

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/sethvargo/go-retry"
 
-	"ecsmesh/initcontainer/config"
-	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/shared/serverlist"
 )
 
@@ -34,50 +29,8 @@ const (
 	progressEvery = 15 * time.Second
 )
 
-// ServerList is where the Consul servers' addresses come from. The addresses
-// are never empty without an error.
-type ServerList interface {
-	Read(context.Context) ([]netip.Addr, error)
-}
-
-// Source decides where a configuration has the servers' addresses from.
-func Source(ctx context.Context, servers config.ConsulServers) func(taskmeta.Task) (ServerList, error) {
-	return func(task taskmeta.Task) (ServerList, error) {
-		if len(servers.Hosts) > 0 {
-			return hosts(servers.Hosts), nil
-		}
-		// On EC2, a container's environment need not name the Region; the
-		// task's ARN does. Retries are this package's own business.
-		cfg, err := awsconfig.LoadDefaultConfig(ctx,
-			awsconfig.WithDefaultRegion(task.ARN.Region),
-			awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
-		if err != nil {
-			return nil, fmt.Errorf("configure AWS: %w", err)
-		}
-		return serverlist.New(ssm.NewFromConfig(cfg), servers.Parameter), nil
-	}
-}
-
-// hosts are addresses and DNS names given by the configuration.
-type hosts []string
-
-func (h hosts) Read(ctx context.Context) ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	for _, host := range h {
-		// An IP address resolves to itself.
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return nil, fmt.Errorf("resolve consulServers.hosts: %w", err)
-		}
-		for _, addr := range found {
-			addrs = append(addrs, addr.Unmap())
-		}
-	}
-	return addrs, nil
-}
-
 // waitForServers reads the list until there is one.
-func (r Registrar) waitForServers(ctx context.Context, list ServerList) ([]netip.Addr, error) {
+func (r Registrar) waitForServers(ctx context.Context, list discovery.List) ([]netip.Addr, error) {
 	backoff := retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause))
 	var reported time.Time
 	for {
@@ -108,7 +61,7 @@ func (r Registrar) waitForServers(ctx context.Context, list ServerList) ([]netip
 	}
 }
 
-func read(ctx context.Context, list ServerList) ([]netip.Addr, error) {
+func read(ctx context.Context, list discovery.List) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return list.Read(ctx)

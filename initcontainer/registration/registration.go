@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // /v1/catalog/register. A single /v1/txn would be one write, but it drops the
 // sidecar's upstreams and its opaque configuration in silence.
 type Registration struct {
-	Service api.CatalogRegistration // with one check for each of the service's
+	Service api.CatalogRegistration // with one check for each of the service's, then for each container
 	Sidecar api.CatalogRegistration // with the check that gates mesh traffic
 }
 
@@ -65,6 +66,9 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 	}
 	for _, check := range cfg.Service.Checks {
 		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check)))
+	}
+	for _, name := range cfg.Service.HealthSyncContainers {
+		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, name), "Container "+name, ""))
 	}
 
 	sidecar := node
@@ -199,16 +203,12 @@ type Stale struct {
 // alive, and stays.
 func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]Stale, error) {
 	own := r.Service
-	query := (&api.QueryOptions{Filter: fmt.Sprintf("Address == %q and Node != %q", own.Address, own.Node)}).WithContext(ctx)
-	nodes, _, err := client.Catalog().Nodes(query)
+	others, err := r.sharesAddress(ctx, client)
 	if err != nil {
-		return nil, fmt.Errorf("look for other nodes at %s: %w", own.Address, err)
+		return nil, err
 	}
 	var found []Stale
-	for _, node := range nodes {
-		if !strings.HasPrefix(node.Node, mesh.NodePrefix) || node.Meta[mesh.MetaSyntheticNode] != "true" {
-			continue
-		}
+	for _, node := range others {
 		stale := Stale{Node: node.Node, VPCID: node.Meta[mesh.MetaVPCID]}
 		if stale.VPCID != "" && stale.VPCID == own.NodeMeta[mesh.MetaVPCID] {
 			gone := &api.CatalogDeregistration{Node: node.Node}
@@ -220,4 +220,14 @@ func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]St
 		found = append(found, stale)
 	}
 	return found, nil
+}
+
+// sharesAddress lists the other tasks' nodes that have this task's address.
+func (r Registration) sharesAddress(ctx context.Context, client *api.Client) ([]*api.Node, error) {
+	filter := fmt.Sprintf("Address == %q and Node != %q and Meta[%q] == %q", r.Service.Address, r.Service.Node, mesh.MetaSyntheticNode, "true")
+	nodes, _, err := client.Catalog().Nodes((&api.QueryOptions{Filter: filter}).WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("look for other nodes at %s: %w", r.Service.Address, err)
+	}
+	return slices.DeleteFunc(nodes, func(node *api.Node) bool { return !strings.HasPrefix(node.Node, mesh.NodePrefix) }), nil
 }

@@ -48,8 +48,17 @@ type Task struct {
 // Container is one container of the task.
 type Container struct {
 	Name     string
+	Health   *Health // nil where the container has no health check
 	Networks []Network
 }
+
+// Health is what a container's health check said last.
+type Health struct {
+	Status string `json:"status"` // Healthy, UNHEALTHY or UNKNOWN
+}
+
+// Healthy is the one status of a container that passes.
+const Healthy = "HEALTHY"
 
 // Network is one of a container's network interfaces.
 type Network struct {
@@ -134,27 +143,48 @@ func FromEnvironment(getenv func(string) string) (*Endpoint, error) {
 // Task reads the task's metadata. It asks once; see Permanent for which errors
 // may be gone at the next attempt.
 func (e *Endpoint) Task(ctx context.Context) (Task, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url+"/task", nil)
+	body, err := e.get(ctx, "/task")
 	if err != nil {
-		return Task{}, fmt.Errorf("read task metadata: %s is %q: %w", Variable, e.url, err)
-	}
-	response, err := e.client.Do(request)
-	if err != nil {
-		return Task{}, fmt.Errorf("read task metadata: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, largest))
-	if err != nil {
-		return Task{}, fmt.Errorf("read task metadata from %s/task: %w", e.url, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return Task{}, &Error{URL: e.url + "/task", Status: response.StatusCode}
+		return Task{}, err
 	}
 	task, err := Parse(body)
 	if err != nil {
 		return Task{}, fmt.Errorf("read task metadata from %s/task: %w", e.url, err)
 	}
 	return task, nil
+}
+
+// ContainerName reads the name of the container that asks.
+func (e *Endpoint) ContainerName(ctx context.Context) (string, error) {
+	body, err := e.get(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	var container Container
+	if err := json.Unmarshal(body, &container); err != nil {
+		return "", fmt.Errorf("read task metadata from %s: %w", e.url, err)
+	}
+	return container.Name, nil
+}
+
+func (e *Endpoint) get(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read task metadata: %s is %q: %w", Variable, e.url, err)
+	}
+	response, err := e.client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("read task metadata: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, largest))
+	if err != nil {
+		return nil, fmt.Errorf("read task metadata from %s: %w", e.url+path, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, &Error{URL: e.url + path, Status: response.StatusCode}
+	}
+	return body, nil
 }
 
 // Error is an answer of the endpoint that is not the metadata.

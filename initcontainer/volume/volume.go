@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Volume is the shared volume by the path of its mount.
@@ -19,8 +20,17 @@ type Volume string
 // Bootstrap is the configuration with which Envoy starts.
 func (v Volume) Bootstrap() string { return v.path("envoy-bootstrap.json") }
 
-// Servers is Envoy's list of the Consul servers.
+// Servers is Envoy's list of the Consul servers, by a link into Live: whoever
+// renews the list there can't touch what else is on the volume, programs first
+// of all.
 func (v Volume) Servers() string { return v.path("consul-servers.json") }
+
+// Live is the folder of what Envoy reads again when it is renewed, which
+// Envoy watches.
+func (v Volume) Live() string { return v.path("state", "live") }
+
+// LiveServers is the file behind Servers.
+func (v Volume) LiveServers() string { return filepath.Join(v.Live(), filepath.Base(v.Servers())) }
 
 // Binary is the command of Envoy's health check.
 func (v Volume) Binary() string { return v.path("bin", "ecsmesh-init") }
@@ -31,6 +41,9 @@ func (v Volume) Task() string { return v.path("state", "task.json") }
 
 // Checks is what Consul was told last.
 func (v Volume) Checks() string { return v.path("state", "checks.json") }
+
+// Upkeep is what the runs of check remember of looking after the task.
+func (v Volume) Upkeep() string { return v.path("state", "upkeep.json") }
 
 // Passed is there once Consul was told that the service passes.
 func (v Volume) Passed() string { return v.path("state", "passed") }
@@ -54,25 +67,62 @@ const (
 	readable   = 0o644
 	executable = 0o755
 
-	// The state folder is written to from Envoy's container, as that user.
-	// Only the containers that mount the volume can reach it.
+	// The state folders are written to from Envoy's container, as that user.
+	// Only the containers that mount the volume can reach them.
 	shared = 0o777
 )
 
-// Prepare creates the folders.
+// Prepare creates the folders, and the link from Servers.
 func (v Volume) Prepare() error {
 	if err := os.MkdirAll(filepath.Dir(v.Binary()), executable); err != nil {
 		return v.explain("create a folder on", err)
 	}
-	state := filepath.Dir(v.Lock())
-	if err := os.MkdirAll(state, shared); err != nil {
-		return v.explain("create a folder on", err)
+	for _, folder := range []string{filepath.Dir(v.Lock()), v.Live()} {
+		if err := os.MkdirAll(folder, shared); err != nil {
+			return v.explain("create a folder on", err)
+		}
+		if err := os.Chmod(folder, shared); err != nil { // past the umask
+			return v.explain("open a state folder on", err)
+		}
 	}
-	if err := os.Chmod(state, shared); err != nil { // past the umask
-		return v.explain("open the state folder on", err)
+	if err := v.link(v.Servers(), v.LiveServers()); err != nil {
+		return err
 	}
 	// Whichever user runs check first must not keep the lock from the others.
 	return v.Write(v.Lock(), nil)
+}
+
+// link makes path stand for target, which need not be there yet. The link is
+// relative, since containers may mount the volume at different paths.
+func (v Volume) link(path, target string) error {
+	relative, err := filepath.Rel(filepath.Dir(path), target)
+	if err != nil {
+		return v.explain("link "+path+" on", err)
+	}
+	temporary := temporaryFor(path)
+	if err := v.Remove(temporary); err != nil {
+		return err
+	}
+	if err := os.Symlink(relative, temporary); err != nil {
+		return v.explain("link "+path+" on", err)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return errors.Join(v.explain("link "+path+" on", err), v.Remove(temporary))
+	}
+	return nil
+}
+
+// temporaryFor is where a file is written before it is renamed: under a name
+// that is always the same, so that a run that was killed leaves nothing that
+// the next doesn't overwrite.
+func temporaryFor(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+}
+
+// Writable tells whether files of the state folder can be replaced.
+func (v Volume) Writable() bool {
+	const write = 2 // W_OK of access(2), which knows of volumes mounted read-only
+	return syscall.Access(filepath.Dir(v.Lock()), write) == nil
 }
 
 // Remove removes files of the volume; one that isn't there is fine.
@@ -115,11 +165,10 @@ func (v Volume) CopyBinary(from string) error {
 	})
 }
 
-// replace writes beside the file, under a name that is always the same so that
-// a run that was killed leaves nothing that the next doesn't overwrite, and
-// renames. Envoy notices only a rename, and no reader sees half a file.
+// replace writes beside the file and renames. Envoy notices only a rename, and
+// no reader sees half a file.
 func (v Volume) replace(path string, mode fs.FileMode, write func(*os.File) error) error {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	temporary := temporaryFor(path)
 	// One that was left behind may belong to another user: begin afresh.
 	if err := v.Remove(temporary); err != nil {
 		return err

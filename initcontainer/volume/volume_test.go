@@ -39,7 +39,7 @@ func TestWriteReplacesAsAWhole(t *testing.T) {
 			t.Error("the file was written in place: Envoy would not notice")
 		}
 	}
-	if diff := cmp.Diff([]string{"bin", "envoy-bootstrap.json", "state"}, list(t, string(v))); diff != "" {
+	if diff := cmp.Diff([]string{"bin", "consul-servers.json", "envoy-bootstrap.json", "state"}, list(t, string(v))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -69,6 +69,7 @@ func TestFilesAreForEnvoysUserWhateverTheUmask(t *testing.T) {
 		v.Binary():               0o755,
 		v.Task():                 0o644,
 		filepath.Dir(v.Task()):   0o777,
+		v.Live():                 0o777,
 		filepath.Dir(v.Binary()): 0o755,
 	} {
 		info, err := os.Stat(path)
@@ -78,6 +79,30 @@ func TestFilesAreForEnvoysUserWhateverTheUmask(t *testing.T) {
 	}
 	if OfBinary(v.Binary()) != v {
 		t.Errorf("the binary takes %s for its volume", OfBinary(v.Binary()))
+	}
+}
+
+// TestTheServersAreReplacedWithoutTouchingTheRest has the list of servers in a
+// folder that Envoy's user may write to, and its fixed name outside.
+func TestTheServersAreReplacedWithoutTouchingTheRest(t *testing.T) {
+	v := prepared(t)
+	for _, content := range []string{"first", "second"} {
+		if err := v.Write(v.LiveServers(), []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(v.Servers()); err != nil || string(got) != content {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if err := v.Prepare(); err != nil { // the init container again
+			t.Fatal(err)
+		}
+	}
+	moved := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Rename(string(v), moved); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(Volume(moved).Servers()); err != nil || string(got) != "second" {
+		t.Errorf("mounted elsewhere: %q, %v", got, err)
 	}
 }
 

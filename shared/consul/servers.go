@@ -39,6 +39,10 @@ const (
 	roundPauseCap = 2 * time.Second
 )
 
+// ErrNoAnswer marks the errors of Servers.Do for which no server is known to
+// have refused: none of them answered, or not in time, or not well.
+var ErrNoAnswer = errors.New("no Consul server answered in time")
+
 // Servers is a set of Consul servers that all serve the same cluster. It is
 // safe for concurrent use.
 type Servers struct {
@@ -156,7 +160,7 @@ func deadline(ctx context.Context, interrupted []error, last error) error {
 	if last == nil {
 		last = errors.Join(interrupted...)
 	}
-	return fmt.Errorf("no Consul server answered in time (%w): %w", context.Cause(ctx), last)
+	return fmt.Errorf("%w (%w): %w", ErrNoAnswer, context.Cause(ctx), last)
 }
 
 // Permanent tells whether asking again, or another server, can't help: Consul

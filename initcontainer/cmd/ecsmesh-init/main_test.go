@@ -245,7 +245,7 @@ func TestRegister(t *testing.T) {
 		t.Fatalf("exit %d:\n%s", code, log)
 	}
 	state := w.endState(t)
-	want := []string{"/bin/ecsmesh-init", "/consul-servers.json", "/envoy-bootstrap.json", "/state/lock", "/state/task.json", "catalog"}
+	want := []string{"/bin/ecsmesh-init", "/consul-servers.json", "/envoy-bootstrap.json", "/state/live/consul-servers.json", "/state/lock", "/state/task.json", "catalog"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(state))); diff != "" {
 		t.Error(diff)
 	}

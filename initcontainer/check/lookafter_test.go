@@ -1,0 +1,483 @@
+package check
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/e2e/consultest"
+	"ecsmesh/initcontainer/discovery"
+	"ecsmesh/initcontainer/envoy"
+	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/mesh"
+)
+
+// look runs the command until it is time to look after the task, and once more.
+func (b *bench) look(t *testing.T) {
+	t.Helper()
+	b.again(t)
+	b.clock = b.clock.Add(2 * DefaultRefresh)
+	b.again(t)
+}
+
+func (b *bench) again(t *testing.T) {
+	t.Helper()
+	if err := b.run.Do(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, b.log)
+	}
+}
+
+// vanish takes the task out of the catalog.
+func (b *bench) vanish(t *testing.T) {
+	t.Helper()
+	if _, err := b.client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-a1"}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) registered(t *testing.T) bool {
+	t.Helper()
+	node, _, err := b.client.Catalog().Node("ecs-a1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node != nil
+}
+
+func (b *bench) envoysServers(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(b.run.Volume.Servers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func TestAVanishedRegistrationComesBackAsItWas(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.vanish(t)
+	b.again(t)
+	if b.registered(t) {
+		t.Fatal("registered again before it was time")
+	}
+	b.clock = b.clock.Add(2 * DefaultRefresh)
+	b.again(t)
+	// The very write that brings it back has it take traffic again.
+	b.expect(t, "passing", "passing", "passing")
+	found, err := b.task.Registration.Read(t.Context(), b.client)
+	if err != nil || b.task.Registration.Damage(found) != "" {
+		t.Errorf("not as registered: %q, %v", b.task.Registration.Damage(found), err)
+	}
+}
+
+// TestNoTaskComesBackOfWhichItIsNotSure has a reason for each not to.
+func TestNoTaskComesBackOfWhichItIsNotSure(t *testing.T) {
+	for what, prevent := range map[string]func(*bench){
+		"the task is stopping":   func(b *bench) { b.desired.Store("STOPPED") },
+		"the metadata is silent": func(b *bench) { b.meta.Store(http.StatusInternalServerError) },
+		"the metadata is gone":   func(b *bench) { b.run.Getenv = func(string) string { return "" } },
+		"another task has its address": func(b *bench) {
+			successor := api.CatalogRegistration{Node: "ecs-b2", Address: "10.0.1.5", NodeMeta: map[string]string{
+				mesh.MetaSyntheticNode: "true", mesh.MetaRegisteredAt: time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
+			}}
+			if _, err := b.client.Catalog().Register(&successor, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t)
+			b.look(t)
+			b.vanish(t)
+			prevent(b)
+			b.look(t)
+			if b.registered(t) {
+				t.Errorf("it is registered again\n%s", b.log)
+			}
+		})
+	}
+}
+
+// TestATaskThatStopsWhileItRegistersIsTakenBack has ECS stop the task between
+// the look at its metadata and the write.
+func TestATaskThatStopsWhileItRegistersIsTakenBack(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.vanish(t)
+	b.clock = b.clock.Add(2 * DefaultRefresh)
+	behind := b.proxy(t, func(r *http.Request) {
+		if r.URL.Path == "/v1/catalog/register" {
+			b.desired.Store("STOPPED")
+		}
+	})
+	b.pointAt(t, behind)
+	b.again(t)
+	if b.registered(t) {
+		t.Errorf("it is registered, though it is stopping\n%s", b.log)
+	}
+}
+
+func TestARegistrationThatKeepsVanishingIsRestoredEverMoreRarely(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	begin := b.clock
+	var restored []time.Duration
+	for b.clock.Sub(begin) < 3*time.Hour {
+		b.vanish(t)
+		b.clock = b.clock.Add(30 * time.Second)
+		b.again(t)
+		if b.registered(t) {
+			restored = append(restored, b.clock.Sub(begin))
+		}
+	}
+	// 1, 2, 4, … minutes apart.
+	if n := len(restored); n < 5 || n > 9 {
+		t.Errorf("restored %d times in 3 hours: %v", n, restored)
+	}
+	for i := 2; i < len(restored); i++ {
+		if last, next := restored[i-1]-restored[i-2], restored[i]-restored[i-1]; next < last {
+			t.Errorf("the pauses shrink: %v", restored)
+		}
+	}
+	// Once it is left in peace for long, the next loss is made good at once.
+	b.clock = b.clock.Add(24 * time.Hour)
+	b.again(t)
+	b.clock = b.clock.Add(time.Hour)
+	b.again(t)
+	b.vanish(t)
+	b.look(t)
+	if !b.registered(t) {
+		t.Errorf("it is not restored\n%s", b.log)
+	}
+}
+
+func TestADrainOutlastsARestoration(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	drain := api.CatalogRegistration{Node: "ecs-a1", SkipNodeUpdate: true, Check: &api.AgentCheck{Node: "ecs-a1", CheckID: mesh.LifecycleCheckID, Name: "x", Status: "critical"}}
+	if _, err := b.client.Catalog().Register(&drain, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-a1", ServiceID: "api-a1-sidecar-proxy"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.look(t)
+	if diff := cmp.Diff(map[string]string{"health": "passing", "port": "passing", "sidecar-proxy-envoy": "passing", mesh.LifecycleCheckID: "critical"}, b.checks(t)); diff != "" {
+		t.Errorf("%s\n%s", diff, b.log)
+	}
+}
+
+// TestWhatOthersWroteIsPutRight covers a frozen server that applies an old
+// write when it thaws, too.
+func TestWhatOthersWroteIsPutRight(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	for _, check := range b.task.Registration.Checks() {
+		forged := *check
+		forged.Status, forged.Output = "critical", "from long ago"
+		if _, err := b.client.Catalog().Register(&api.CatalogRegistration{Node: "ecs-a1", SkipNodeUpdate: true, Checks: api.HealthChecks{&forged}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.expect(t, "critical", "critical", "critical")
+	b.look(t)
+	b.expect(t, "passing", "passing", "passing")
+}
+
+func TestALookWritesNothingWhereAllIsWell(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	before := b.index(t)
+	var requests []string
+	b.pointAt(t, b.proxy(t, func(r *http.Request) { requests = append(requests, r.Method+" "+r.URL.Path) }))
+	b.look(t)
+	if after := b.index(t); after != before {
+		t.Errorf("Consul was written to: index %d, then %d", before, after)
+	}
+	want := []string{"GET /v1/catalog/node-services/ecs-a1", "GET /v1/health/node/ecs-a1", "GET /v1/health/service/consul"}
+	if diff := cmp.Diff(want, requests); diff != "" {
+		t.Error(diff)
+	}
+	b.asked.Store(0)
+	requests = nil
+	for range 3 {
+		b.again(t)
+	}
+	if len(requests) > 0 || b.asked.Load() > 0 {
+		t.Errorf("between two looks: %v, and the metadata %d times", requests, b.asked.Load())
+	}
+}
+
+func TestEnvoyFollowsTheServers(t *testing.T) {
+	b := newBench(t)
+	gone := netip.MustParseAddr("127.200.0.1")
+	b.task.Servers = []netip.Addr{gone, b.consul.Addr}
+	b.save(t)
+	b.look(t)
+	want, err := envoy.Endpoints([]netip.Addr{b.consul.Addr}, consultest.GRPCPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.envoysServers(t)); diff != "" {
+		t.Error(diff)
+	}
+	// From now on the task itself reaches Consul there, too.
+	b.task.Servers = []netip.Addr{gone}
+	b.save(t)
+	b.app.Store(500)
+	b.again(t)
+	b.expect(t, "critical", "passing", "critical")
+}
+
+func TestServersThatCannotBeReachedAreNotTakenOver(t *testing.T) {
+	b := newBench(t)
+	// As through a load balancer: Consul's own address has no such port.
+	b.task.GRPCPort = 1
+	b.task.Servers = []netip.Addr{netip.MustParseAddr("127.200.0.1"), b.consul.Addr}
+	b.save(t)
+	b.look(t)
+	if _, err := os.Stat(b.run.Volume.LiveServers()); err == nil {
+		t.Errorf("Envoy was given %s", b.envoysServers(t))
+	}
+	if !strings.Contains(b.log.String(), "can be reached") {
+		t.Errorf("the log doesn't say so:\n%s", b.log)
+	}
+}
+
+func TestAllServersMayBeReplacedAtOnce(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.consul.Stop()
+	fresh := consultest.Start(t)
+	b.client = fresh.Client
+	b.task.Source = discovery.Source{Hosts: []string{fresh.Addr.String()}}
+	b.save(t)
+	b.look(t) // nobody answers
+	b.clock = b.clock.Add(firstAsk * DefaultRefresh)
+	b.again(t)
+	if !strings.Contains(b.envoysServers(t), fresh.Addr.String()) {
+		t.Errorf("Envoy has %s\n%s", b.envoysServers(t), b.log)
+	}
+	// The new cluster is empty: the task registers.
+	b.expect(t, "passing", "passing", "passing")
+}
+
+// TestThePublishedListIsReadRarely has Consul gone and SSM throttle.
+func TestThePublishedListIsReadRarely(t *testing.T) {
+	b := newBench(t)
+	b.run.Budget = LeastBudget
+	var reads []time.Time
+	ssm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reads = append(reads, b.clock)
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"__type": "ThrottlingException"}`))
+	}))
+	defer ssm.Close()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": ssm.URL, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1",
+	} {
+		t.Setenv(name, value)
+	}
+	b.task.Source = discovery.Source{Parameter: "/p", Region: "eu-west-1"}
+	b.save(t)
+	b.look(t)
+	b.consul.Stop()
+	for range 30 {
+		b.clock = b.clock.Add(time.Minute)
+		b.again(t)
+	}
+	if n := len(reads); n < 2 || n > 6 {
+		t.Errorf("%d reads in half an hour: %v", n, reads)
+	}
+	for i := 1; i < len(reads); i++ {
+		if gap := reads[i].Sub(reads[i-1]); gap < DefaultRefresh {
+			t.Errorf("two reads within %s", gap)
+		}
+	}
+}
+
+func TestContainersHealthGoesToConsul(t *testing.T) {
+	b := newBench(t)
+	b.withContainers(t, "app", "cache")
+	health := func(app, cache string) string {
+		return `[{"Name": "app", "Health": {"status": "` + app + `"}}, {"Name": "cache", "Health": {"status": "` + cache + `"}}, {"Name": "other"}]`
+	}
+	for _, step := range []struct {
+		members, app, cache, sidecar string
+	}{
+		{`[]`, "critical", "critical", "critical"},
+		{`[{"Name": "app"}, {"Name": "cache"}]`, "critical", "critical", "critical"}, // no health checks
+		{health("UNKNOWN", "HEALTHY"), "critical", "passing", "critical"},
+		{health("HEALTHY", "HEALTHY"), "passing", "passing", "passing"},
+		{health("HEALTHY", "UNHEALTHY"), "passing", "critical", "critical"},
+		{health("HEALTHY", "HEALTHY"), "passing", "passing", "passing"},
+	} {
+		b.members.Store(step.members)
+		b.again(t)
+		want := map[string]string{"app": step.app, "cache": step.cache, "sidecar-proxy-envoy": step.sidecar}
+		if diff := cmp.Diff(want, b.checks(t)); diff != "" {
+			t.Errorf("%s: %s\n%s", step.members, diff, b.log)
+		}
+	}
+	// What ECS doesn't say is not taken for bad news.
+	b.meta.Store(http.StatusTooManyRequests)
+	b.members.Store(`[]`)
+	b.again(t)
+	if diff := cmp.Diff(map[string]string{"app": "passing", "cache": "passing", "sidecar-proxy-envoy": "passing"}, b.checks(t)); diff != "" {
+		t.Errorf("the metadata is throttled: %s", diff)
+	}
+	if err := b.run.Volume.Write(b.run.Volume.Checks(), []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	b.again(t)
+	if diff := cmp.Diff(map[string]string{"app": "passing", "cache": "passing", "sidecar-proxy-envoy": "passing"}, b.checks(t)); diff != "" {
+		t.Errorf("and what Consul was told is forgotten: %s", diff)
+	}
+}
+
+// withContainers has the service's health follow containers alone.
+func (b *bench) withContainers(t *testing.T, names ...string) {
+	t.Helper()
+	b.vanish(t)
+	b.task.Checks, b.task.Containers = nil, names
+	service := &b.task.Registration.Service
+	service.Checks = nil
+	for _, name := range names {
+		service.Checks = append(service.Checks, &api.HealthCheck{
+			Node: "ecs-a1", CheckID: mesh.CheckID("api-a1", name), Name: "Container " + name, Status: "critical",
+			ServiceID: "api-a1", ServiceName: "api",
+		})
+	}
+	if _, err := b.task.Registration.Write(t.Context(), b.client); err != nil {
+		t.Fatal(err)
+	}
+	b.save(t)
+}
+
+// TestAContainerDoesNotWaitForItself has the application's own health check
+// wait for a service whose health is that container's.
+func TestAContainerDoesNotWaitForItself(t *testing.T) {
+	b := newBench(t)
+	b.withContainers(t, "app", "cache")
+	b.run.UntilPassing = true
+	b.members.Store(`[{"Name": "app", "Health": {"status": "UNKNOWN"}}, {"Name": "cache", "Health": {"status": "UNKNOWN"}}]`)
+	if err := b.run.Do(t.Context()); err == nil {
+		t.Error("it does not wait for the other container")
+	}
+	b.members.Store(`[{"Name": "app", "Health": {"status": "UNKNOWN"}}, {"Name": "cache", "Health": {"status": "HEALTHY"}}]`)
+	if err := b.run.Do(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManyTasksSpreadTheirReadsOfTheList has Consul vanish for 5,000 tasks at
+// the same moment, for two hours.
+func TestManyTasksSpreadTheirReadsOfTheList(t *testing.T) {
+	const tasks, refresh, limit = 5000, DefaultRefresh, 40 // reads a second: SSM's default for an account
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	perSecond := map[int]int{}
+	for range tasks {
+		u := newUpkeep(begin, refresh)
+		now := u.LookAt // finds nobody
+		u = u.silent(now, refresh)
+		var last time.Time
+		for now.Sub(begin) < 2*time.Hour {
+			now = u.AskAt
+			if !u.askDue(now) || !last.IsZero() && now.Sub(last) < refresh {
+				t.Fatalf("asks at %s, and before at %s", now, last)
+			}
+			perSecond[int(now.Sub(begin).Seconds())]++
+			u, last = u.asked(now, refresh).silent(now, refresh), now
+		}
+	}
+	most := 0
+	for i := range int(2 * time.Hour / time.Second) {
+		// Over ten seconds, which even out what chance does.
+		sum := 0
+		for j := range 10 {
+			sum += perSecond[i+j]
+		}
+		most = max(most, sum/10)
+	}
+	if most >= limit*3/4 || most == 0 {
+		t.Errorf("%d reads a second, of %d that all of an account has", most, limit)
+	}
+}
+
+// TestAClockThatGoesBackHoldsNothingUp has what was planned lie far ahead.
+func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	far := now.Add(1000 * time.Hour)
+	u := upkeep{LookAt: far, AskAt: far, AskPause: time.Minute, RestoredAt: far, RestorePause: time.Minute}.mend(now, time.Minute)
+	if !u.lookDue(now) || !u.askDue(now) || u.restoreDue(now) || !u.restoreDue(now.Add(time.Minute)) {
+		t.Errorf("after mending: %+v", u)
+	}
+	same := newUpkeep(now, time.Minute).silent(now, time.Minute).restored(now, time.Minute)
+	if diff := cmp.Diff(same, same.mend(now, time.Minute), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("nothing was wrong: %s", diff)
+	}
+}
+
+// TestARunThatWasKilledLeavesNothingToFearFor has each of its files cut off,
+// or half-written beside.
+func TestARunThatWasKilledLeavesNothingToFearFor(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	v := b.run.Volume
+	for _, path := range []string{v.Checks(), v.Upkeep(), v.LiveServers(), v.Passed()} {
+		for _, content := range []string{"", "{", `{"LookAt": 7}`, "null", "[]"} {
+			if path != v.LiveServers() && path != v.Passed() {
+				if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dir, name := slicePath(path)
+			if err := os.WriteFile(dir+"/."+name+".new", []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.app.Store(500)
+			b.again(t)
+			b.expect(t, "critical", "passing", "critical")
+			b.app.Store(200)
+			b.again(t)
+			b.expect(t, "passing", "passing", "passing")
+			b.clock = b.clock.Add(time.Hour)
+			b.again(t) // finds it whole, long after it was restored
+			b.vanish(t)
+			b.look(t)
+			b.expect(t, "passing", "passing", "passing")
+		}
+	}
+	if left := list(t, v); slices.ContainsFunc(left, func(name string) bool { return strings.HasSuffix(name, ".new") && name != ".consul-servers.json.new" }) {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func slicePath(path string) (dir, name string) {
+	at := strings.LastIndexByte(path, '/')
+	return path[:at], path[at+1:]
+}
+
+func list(t *testing.T, v volume.Volume) (names []string) {
+	t.Helper()
+	for _, dir := range []string{string(v), v.Live(), strings.TrimSuffix(v.Task(), "/task.json")} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
+}

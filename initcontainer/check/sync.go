@@ -1,0 +1,186 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
+)
+
+const (
+	// longestShare is the part of the budget that is kept for telling Consul,
+	// and the most that it may take, where the budget is that long.
+	longestShare = 1500 * time.Millisecond
+
+	// consulAttempt lets a run reach another server after one that hangs.
+	consulAttempt = 600 * time.Millisecond
+)
+
+// consulShare is the part of the budget for telling Consul.
+func (r Run) consulShare() time.Duration { return min(longestShare, r.Budget/3) }
+
+// synchronization is the part of a run that speaks to Consul.
+type synchronization struct {
+	Run
+	task     Task
+	metadata func() (taskmeta.Task, error)
+	upkeep   upkeep
+	servers  *consul.Servers
+}
+
+func (r Run) newSync(task Task, metadata func() (taskmeta.Task, error)) *synchronization {
+	return &synchronization{Run: r, task: task, metadata: metadata}
+}
+
+// bring has Consul know what is so now. Nothing is asked of anyone when that
+// is what Consul was told, and it isn't time to look after the task.
+func (s *synchronization) bring(ctx context.Context, told, now statuses) error {
+	kept := s.remember()
+	look := kept && s.upkeep.lookDue(s.Now())
+	ask := kept && s.upkeep.askDue(s.Now())
+	if !look && !ask && len(now.changed(s.task.Registration, told)) == 0 {
+		return nil
+	}
+	meta, err := s.metadata()
+	if err == nil && meta.Stopping() {
+		s.Log.Info("the task is stopping; Consul is left as it is")
+		return nil
+	}
+	alive := err == nil
+	if !alive {
+		// The drain is another check, which the writes of checks don't touch:
+		// they are safe even if the task is stopping.
+		s.Log.Warn("not known whether the task is stopping", "error", err)
+	}
+	if ask {
+		look = s.ask(ctx) || look
+	}
+	// A Consul outage is not waited for: the next run is a few seconds away.
+	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
+	defer cancel()
+	if s.servers, err = s.reach(s.current()); err != nil {
+		return err
+	}
+	if look {
+		err = s.lookAndTell(ctx, told, now, alive)
+	} else {
+		err = s.tell(ctx, told, now)
+	}
+	if kept && errors.Is(err, consul.ErrNoAnswer) {
+		s.keep(s.upkeep.silent(s.Now(), s.Refresh))
+	}
+	return err
+}
+
+// remember reads what earlier runs noted. Where nothing can be noted, nothing
+// is looked after: without its pauses that would be done at every run.
+func (s *synchronization) remember() bool {
+	now := s.Now()
+	err := volume.ReadJSON(s.Volume.Upkeep(), &s.upkeep)
+	switch {
+	case err == nil:
+		s.upkeep = s.upkeep.mend(now, s.Refresh)
+		return true
+	case !errors.Is(err, fs.ErrNotExist):
+		s.Log.Warn("beginning anew to look after the task", "error", err)
+	}
+	if err := s.note(newUpkeep(now, s.Refresh)); err != nil {
+		s.Log.Warn("the task is not looked after", "error", err)
+		return false
+	}
+	return true
+}
+
+// note keeps what the next runs have to know. Where it matters that a thing is
+// not done twice in a row, it comes before that thing: a run may be killed.
+func (s *synchronization) note(u upkeep) error {
+	s.upkeep = u
+	return s.Volume.WriteJSON(s.Volume.Upkeep(), u)
+}
+
+// keep is note for what may be forgotten.
+func (s *synchronization) keep(u upkeep) {
+	if err := s.note(u); err != nil {
+		s.Log.Warn("not remembered for the next runs", "error", err)
+	}
+}
+
+func (s *synchronization) current() []netip.Addr {
+	if len(s.upkeep.Servers) > 0 {
+		return s.upkeep.Servers
+	}
+	return s.task.Servers
+}
+
+func (s *synchronization) reach(addrs []netip.Addr) (*consul.Servers, error) {
+	return consul.NewServers(addrs, consul.Options{Port: s.task.HTTPPort, AttemptTimeout: consulAttempt})
+}
+
+// tell writes the checks that Consul has otherwise.
+func (s *synchronization) tell(ctx context.Context, told, now statuses) error {
+	changed := now.changed(s.task.Registration, told)
+	if len(changed) == 0 {
+		return nil
+	}
+	// A write whose answer is lost may have been carried out. So nothing counts
+	// as known to Consul from here on, until it has confirmed.
+	s.forget()
+	if err := s.write(ctx, changed); err != nil {
+		return err
+	}
+	for _, check := range changed {
+		s.Log.Info("told Consul", "check", check.CheckID, "status", check.Status, "output", check.Output)
+	}
+	return s.confirm(now)
+}
+
+func (s *synchronization) forget() {
+	if err := s.Volume.Remove(s.Volume.Checks()); err != nil {
+		// Consul is told all the same: what it has is read back before long.
+		s.Log.Warn("what Consul was told is not forgotten", "error", err)
+	}
+}
+
+// confirm remembers what Consul has.
+func (s *synchronization) confirm(now statuses) error {
+	if now.passing(s.task.Registration) {
+		if err := s.Volume.Write(s.Volume.Passed(), nil); err != nil {
+			return err
+		}
+	}
+	return s.Volume.WriteJSON(s.Volume.Checks(), now)
+}
+
+// write sets checks in one transaction: all of them or, where the task's node
+// or service is gone from the catalog, none. /v1/catalog/register would bring
+// a node back that was deregistered because its task stopped.
+func (s *synchronization) write(ctx context.Context, checks api.HealthChecks) error {
+	var ops api.TxnOps
+	for _, check := range checks {
+		ops = append(ops, &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: *check}})
+	}
+	node := s.task.Registration.Service.Node
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		var answer api.TxnResponse
+		_, err := client.Raw().Write("/v1/txn", ops, &answer, (&api.WriteOptions{}).WithContext(ctx))
+		return err
+	})
+	var refusal api.StatusError
+	if errors.As(err, &refusal) && refusal.Code == http.StatusConflict {
+		s.keep(s.upkeep.lost(s.Now()))
+		return fmt.Errorf("set the checks of node %s: %w; is it still in the catalog? The next runs look after that", node, err)
+	}
+	if err != nil {
+		return fmt.Errorf("set the checks of node %s: %w", node, err)
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+// Package discovery says where a task has the addresses of the Consul servers
+// from: from the configuration, or from the SSM parameter in which they are
+// published.
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"ecsmesh/shared/serverlist"
+)
+
+// Source is a place of addresses. It is kept on the shared volume as JSON, so
+// that the task can ask again while it runs.
+type Source struct {
+	Hosts     []string `json:",omitempty"` // IP addresses or DNS names; when given, Parameter isn't read
+	Parameter string   // name of the SSM parameter
+	Region    string   // of the parameter, where the environment doesn't name one
+}
+
+// List reads addresses, once. They are never empty without an error.
+type List interface {
+	Read(context.Context) ([]netip.Addr, error)
+}
+
+// Open prepares the reading. Its List doesn't try again by itself.
+func (s Source) Open(ctx context.Context) (List, error) {
+	if len(s.Hosts) > 0 {
+		return hosts(s.Hosts), nil
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx,
+		awsconfig.WithDefaultRegion(s.Region),
+		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
+	if err != nil {
+		return nil, fmt.Errorf("configure AWS: %w", err)
+	}
+	return serverlist.New(ssm.NewFromConfig(cfg), s.Parameter), nil
+}
+
+// hosts are addresses and DNS names given by the configuration.
+type hosts []string
+
+func (h hosts) Read(ctx context.Context) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for _, host := range h {
+		// An IP address resolves to itself.
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			return nil, fmt.Errorf("resolve consulServers.hosts: %w", err)
+		}
+		for _, addr := range found {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	return addrs, nil
+}

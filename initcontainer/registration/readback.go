@@ -1,0 +1,187 @@
+package registration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/shared/mesh"
+)
+
+// Found is what Consul has of a task.
+type Found struct {
+	Node     *api.Node // nil where there is none
+	Services []*api.AgentService
+	Checks   api.HealthChecks
+}
+
+// Read reads back what Consul has of the task, in two requests.
+func (r Registration) Read(ctx context.Context, client *api.Client) (Found, error) {
+	// Not stale: a server that lags behind would have a task that has just
+	// registered for one whose registration is gone.
+	options := (&api.QueryOptions{}).WithContext(ctx)
+	node, _, err := client.Catalog().NodeServiceList(r.Service.Node, options)
+	if err != nil {
+		return Found{}, fmt.Errorf("read node %s back: %w", r.Service.Node, err)
+	}
+	if node == nil || node.Node == nil {
+		return Found{}, nil
+	}
+	checks, _, err := client.Health().Node(r.Service.Node, options)
+	if err != nil {
+		return Found{}, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)
+	}
+	return Found{Node: node.Node, Services: node.Services, Checks: checks}, nil
+}
+
+// Damage says what of the registration Consul doesn't have as it was
+// registered; "" is nothing. What others added is no damage, nor is the status
+// of a check or its absence, which check mends by itself.
+func (r Registration) Damage(found Found) string {
+	if found.Node == nil {
+		return "its node is gone"
+	}
+	if found.Node.Address != r.Service.Address {
+		return fmt.Sprintf("its node's address is %s", found.Node.Address)
+	}
+	if at := difference(r.Service.NodeMeta, found.Node.Meta); at != "" {
+		return "its node's meta has another " + at
+	}
+	for _, part := range []api.CatalogRegistration{r.Service, r.Sidecar} {
+		want := *part.Service
+		if want.EnableTagOverride {
+			want.Tags = nil // others may change them
+		}
+		i := slices.IndexFunc(found.Services, func(s *api.AgentService) bool { return s.ID == want.ID })
+		if i < 0 {
+			return fmt.Sprintf("its service %s is gone", want.ID)
+		}
+		if at := difference(want, found.Services[i]); at != "" {
+			return fmt.Sprintf("its service %s has another %s", want.ID, at)
+		}
+	}
+	return ""
+}
+
+// difference returns the path of a part of want, as JSON has it, that have
+// lacks or has otherwise; "" if there is none. What want leaves out or at zero
+// may be anything: Consul fills in defaults.
+func difference(want, have any) string {
+	a, b := asJSON(want), asJSON(have)
+	return strings.TrimPrefix(differs(a, b, ""), ".")
+}
+
+func differs(want, have any, path string) string {
+	switch w := want.(type) {
+	case map[string]any:
+		h, _ := have.(map[string]any)
+		for name, inner := range w {
+			if at := differs(inner, h[name], path+"."+name); at != "" {
+				return at
+			}
+		}
+		return ""
+	case []any:
+		h, _ := have.([]any)
+		if len(w) != len(h) && len(w) > 0 {
+			return path
+		}
+		for i, inner := range w {
+			if at := differs(inner, h[i], fmt.Sprintf("%s[%d]", path, i)); at != "" {
+				return at
+			}
+		}
+		return ""
+	case nil:
+		return ""
+	case bool:
+		if !w {
+			return ""
+		}
+	case string:
+		if w == "" {
+			return ""
+		}
+	case float64:
+		if w == 0 {
+			return ""
+		}
+	}
+	if want != have {
+		return path
+	}
+	return ""
+}
+
+func asJSON(value any) any {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return nil
+	}
+	var plain any
+	if json.Unmarshal(content, &plain) != nil {
+		return nil
+	}
+	return plain
+}
+
+// SuccessorError is another task that has this one's address and registered
+// after it. ECS gives an address to one task at a time, so this task has lost
+// it, and is the remains of a task itself.
+type SuccessorError struct{ Node, Address string }
+
+func (e *SuccessorError) Error() string {
+	return fmt.Sprintf("node %s registered later with this task's address %s", e.Node, e.Address)
+}
+
+// Restore registers again what Consul lost, with the checks as they are in r:
+// a task that takes traffic goes on doing so. It removes nothing, as an init
+// container may: after hours, a task can't be sure that it is the one that
+// lives. It returns a *SuccessorError, and writes nothing, where it is not.
+func (r Registration) Restore(ctx context.Context, client *api.Client) error {
+	others, err := r.sharesAddress(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if r.succeededBy(other) {
+			return &SuccessorError{Node: other.Node, Address: other.Address}
+		}
+	}
+	_, err = r.Write(ctx, client)
+	return err
+}
+
+// succeededBy takes a node that has the task's address for its successor,
+// unless it is known to be in another VPC or to have registered before.
+func (r Registration) succeededBy(other *api.Node) bool {
+	own := r.Service.NodeMeta
+	if theirs := other.Meta[mesh.MetaVPCID]; theirs != "" && own[mesh.MetaVPCID] != "" && theirs != own[mesh.MetaVPCID] {
+		return false
+	}
+	at := registeredAt(other.Meta)
+	return at.IsZero() || !at.Before(registeredAt(own))
+}
+
+// registeredAt is the zero time where the meta doesn't say.
+func registeredAt(meta map[string]string) time.Time {
+	at, err := time.Parse(time.RFC3339, meta[mesh.MetaRegisteredAt])
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// Remove takes the task out of the catalog.
+func (r Registration) Remove(ctx context.Context, client *api.Client) error {
+	gone := &api.CatalogDeregistration{Node: r.Service.Node}
+	if _, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+		return fmt.Errorf("remove node %s: %w", r.Service.Node, err)
+	}
+	return nil
+}

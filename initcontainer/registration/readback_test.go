@@ -1,0 +1,133 @@
+package registration
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/e2e/consultest"
+)
+
+// TestWhatConsulGivesBackIsNotDamaged holds for all that Consul fills in.
+func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
+	client := consultest.Start(t).Client
+	for id, document := range map[string]string{"a1": plain, "b2": rich} {
+		r := build(t, id, document)
+		if _, err := r.Write(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		found, err := r.Read(t.Context(), client)
+		if err != nil || len(found.Checks) != len(r.Checks()) {
+			t.Errorf("%d checks, want %d: %v", len(found.Checks), len(r.Checks()), err)
+		}
+		if damage := r.Damage(found); damage != "" {
+			t.Errorf("%s: %s", id, damage)
+		}
+	}
+}
+
+func TestDamageIsFound(t *testing.T) {
+	client := consultest.Start(t).Client
+	r := build(t, "a1", rich)
+	write := func(change func(service, sidecar *api.CatalogRegistration)) {
+		t.Helper()
+		damaged := build(t, "a1", rich)
+		change(&damaged.Service, &damaged.Sidecar)
+		if _, err := damaged.Write(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deregister := func(what api.CatalogDeregistration) {
+		t.Helper()
+		if _, err := client.Catalog().Deregister(&what, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		what, want string
+		damage     func()
+	}{
+		{"nobody registered it", "node is gone", func() {}},
+		{"whole", "", func() { write(func(_, _ *api.CatalogRegistration) {}) }},
+		{"no sidecar", "backend-a1-sidecar-proxy is gone", func() {
+			deregister(api.CatalogDeregistration{Node: "ecs-a1", ServiceID: "backend-a1-sidecar-proxy"})
+		}},
+		{"another address", "address is 10.0.9.9", func() {
+			write(func(service, _ *api.CatalogRegistration) { service.Address = "10.0.9.9" })
+		}},
+		{"another meta", "meta has another ecsmesh-task-arn", func() {
+			write(func(service, _ *api.CatalogRegistration) { service.NodeMeta["ecsmesh-task-arn"] = "x" })
+		}},
+		{"another port", "backend-a1 has another Port", func() {
+			write(func(service, _ *api.CatalogRegistration) { service.Service.Port++ })
+		}},
+		{"an upstream less", "backend-a1-sidecar-proxy has another Proxy.Upstreams", func() {
+			write(func(_, sidecar *api.CatalogRegistration) {
+				sidecar.Service.Proxy.Upstreams = sidecar.Service.Proxy.Upstreams[1:]
+			})
+		}},
+		{"another option", "backend-a1-sidecar-proxy has another Proxy.Config.protocol", func() {
+			write(func(_, sidecar *api.CatalogRegistration) { sidecar.Service.Proxy.Config["protocol"] = "tcp" })
+		}},
+		{"tags that others may change", "", func() {
+			write(func(service, _ *api.CatalogRegistration) { service.Service.Tags = []string{"v3"} })
+		}},
+		{"one service more", "", func() {
+			write(func(_, _ *api.CatalogRegistration) {})
+			other := api.CatalogRegistration{Node: "ecs-a1", SkipNodeUpdate: true, Service: &api.AgentService{Service: "other"}}
+			if _, err := client.Catalog().Register(&other, nil); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		c.damage()
+		found, err := r.Read(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if damage := r.Damage(found); damage != c.want && (c.want == "" || !strings.Contains(damage, c.want)) {
+			t.Errorf("%s: %q, want %q", c.what, damage, c.want)
+		}
+	}
+}
+
+func TestRestoreGivesWayToASuccessor(t *testing.T) {
+	client := consultest.Start(t).Client
+	r := build(t, "a1", plain) // registered at now
+	at := func(offset time.Duration) string { return now.Add(offset).UTC().Format(time.RFC3339) }
+	for _, c := range []struct {
+		what       string
+		address    string
+		meta       map[string]string
+		successful bool
+	}{
+		{"a task that registered before", "10.0.1.5", map[string]string{"ecsmesh-registered-at": at(-time.Hour)}, true},
+		{"one at another address", "10.0.1.6", map[string]string{"ecsmesh-registered-at": at(time.Hour)}, true},
+		{"one in another VPC", "10.0.1.5", map[string]string{"ecsmesh-registered-at": at(time.Hour), "ecsmesh-vpc-id": "vpc-other"}, true},
+		{"a task that registered later", "10.0.1.5", map[string]string{"ecsmesh-registered-at": at(time.Hour)}, false},
+		{"one of which it is not known", "10.0.1.5", map[string]string{"ecsmesh-registered-at": "?"}, false},
+	} {
+		c.meta["synthetic-node"] = "true"
+		if _, err := client.Catalog().Register(&api.CatalogRegistration{Node: "ecs-other", Address: c.address, NodeMeta: c.meta}, nil); err != nil {
+			t.Fatal(err)
+		}
+		err := r.Restore(t.Context(), client)
+		var successor *SuccessorError
+		if errors.As(err, &successor) == c.successful || (err == nil) != c.successful {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		found, err := r.Read(t.Context(), client)
+		if err != nil || (found.Node != nil) != c.successful {
+			t.Errorf("%s: registered %t, %v", c.what, found.Node != nil, err)
+		}
+		if other, _, err := client.Catalog().Node("ecs-other", nil); err != nil || other == nil {
+			t.Errorf("%s: the other is gone: %v", c.what, err)
+		}
+		if err := r.Remove(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
