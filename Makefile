@@ -2,8 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e lint golden clean \
-	tools check go build-PublishServersFunction build-DeregisterTasksFunction
+.PHONY: help build image demo test test-unit test-e2e lint golden clean tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -80,8 +79,11 @@ go:
 ARCHITECTURE = $(shell sed -n 's/^ *Architectures: *\[\(.*\)\]$$/\1/p' template.yaml)
 GOARCH_arm64 = arm64
 GOARCH_x86_64 = amd64
+SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction
+.PHONY: $(SAM_BUILDS)
 build-PublishServersFunction: NAME = publish-servers
 build-DeregisterTasksFunction: NAME = deregister-tasks
-build-PublishServersFunction build-DeregisterTasksFunction:
+build-SweepFunction: NAME = sweep
+$(SAM_BUILDS):
 	$(if $(GOARCH_$(ARCHITECTURE)),,$(error template.yaml has no Architectures: [arm64] or [x86_64] in its Globals))
 	GOOS=linux GOARCH=$(GOARCH_$(ARCHITECTURE)) $(call BUILD_FUNCTION,$(NAME),$(ARTIFACTS_DIR)/bootstrap)

@@ -1,4 +1,5 @@
-// Package consultest runs a real Consul server for a test.
+// Package consultest runs real Consul servers for a test: single ones, and
+// clusters of several.
 //
 // Each server has a loopback address of its own (Linux answers on all of
 // 127.0.0.0/8), so every one listens on Consul's usual ports and tests of any
@@ -43,39 +44,28 @@ const (
 	logTail = 16 << 10
 )
 
-// Server is a running Consul server that is its own one-member cluster, with
-// the service mesh on and everything in memory.
+// Server is a running Consul server with the service mesh on.
 type Server struct {
 	// Addr is the address it listens on, with HTTPPort and GRPCPort.
 	Addr netip.Addr
 	// Client talks to its HTTP interface.
 	Client *api.Client
 
+	args   []string // of the consul program
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	log    *logBuffer
 }
 
-// Start runs a server, waits until it serves the catalog and signs
-// certificates, and stops it when the test ends. A test that failed shows the
-// end of the server's log.
+// Start runs a server that is its own one-member cluster, with everything in
+// memory, waits until it serves the catalog and signs certificates, and stops
+// it when the test ends. A test that failed shows the end of the server's log.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	addr, err := freeAddr()
-	if err != nil {
-		t.Fatalf("start Consul: %v", err)
-	}
-	server, err := startAt(addr)
-	if err != nil {
-		t.Fatalf("start Consul at %s: %v", addr, err)
-	}
-	t.Cleanup(func() {
-		server.Stop()
-		if t.Failed() {
-			t.Logf("the log of Consul at %s ends:\n%s", addr, server.log.tail(logTail))
-		}
-	})
-	return server
+	s := newServer(t, freeAddr(t), "-dev")
+	s.run(t)
+	await(t, s, s.ready)
+	return s
 }
 
 // Stop kills the server; connections to its address are refused from then on.
@@ -95,59 +85,92 @@ func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 // Unfreeze lets a frozen server go on.
 func (s *Server) Unfreeze() { s.signal(syscall.SIGCONT) }
 
+// Restart stops the server and runs it again at the same address, and returns
+// when it serves the catalog, for which a cluster needs most of its servers. A
+// server of Start's comes back empty, one of a cluster as it was.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.Stop()
+	s.run(t)
+	await(t, s, s.ready)
+}
+
 // signal tells the process; one that is gone already needs no telling.
 func (s *Server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 
-func startAt(addr netip.Addr) (*Server, error) {
-	binary, err := tools.Consul()
-	if err != nil {
-		return nil, err
-	}
+// newServer prepares a server that takes more arguments than its addresses,
+// ends with the test, and then shows its log if the test failed.
+func newServer(t testing.TB, addr netip.Addr, args ...string) *Server {
+	t.Helper()
 	client, err := api.NewClient(&api.Config{
 		Address: net.JoinHostPort(addr.String(), strconv.Itoa(HTTPPort)),
 		Scheme:  "http",
 	})
 	if err != nil {
-		return nil, err
+		t.Fatalf("start Consul at %s: %v", addr, err)
 	}
-	s := &Server{Addr: addr, Client: client, exited: make(chan struct{}), log: &logBuffer{}}
-	s.cmd = exec.Command(binary, "agent", "-dev",
-		"-node", "server-"+addr.String(),
+	s := &Server{Addr: addr, Client: client, log: &logBuffer{}, args: append([]string{"agent",
+		"-node", "server-" + addr.String(),
 		"-bind", addr.String(), "-client", addr.String(),
 		"-hcl", fmt.Sprintf("ports { http = %d, grpc = %d, grpc_tls = -1, dns = -1, serf_wan = -1 }", HTTPPort, GRPCPort),
 		"-hcl", "disable_update_check = true",
-	)
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir()}
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	// A test binary that is killed or panics must not leave its server behind.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		_ = s.cmd.Wait() // how it ended is in its log
-		close(s.exited)
-	}()
-	if err := s.awaitReady(); err != nil {
+	}, args...)}
+	t.Cleanup(func() {
 		s.Stop()
-		return nil, fmt.Errorf("%w; its log ends:\n%s", err, s.log.tail(logTail))
-	}
-	return s, nil
+		if t.Failed() {
+			t.Logf("the log of Consul at %s ends:\n%s", addr, s.log.tail(logTail))
+		}
+	})
+	return s
 }
 
-func (s *Server) awaitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+// run starts the process.
+func (s *Server) run(t testing.TB) {
+	t.Helper()
+	binary, err := tools.Consul()
+	if err != nil {
+		t.Fatalf("start Consul at %s: %v", s.Addr, err)
+	}
+	cmd, exited := exec.Command(binary, s.args...), make(chan struct{})
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir()}
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	// A test binary that is killed or panics must not leave its server behind.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start Consul at %s: %v", s.Addr, err)
+	}
+	go func() {
+		_ = cmd.Wait() // how it ended is in its log
+		close(exited)
+	}()
+	s.cmd, s.exited = cmd, exited
+}
+
+// running tells whether the process is there, be it frozen.
+func (s *Server) running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// await waits until the server fulfils a condition.
+func await(t testing.TB, s *Server, condition func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	for {
-		err := s.ready(ctx)
+		err := condition(ctx)
 		if err == nil {
-			return nil
+			return
 		}
 		select {
 		case <-s.exited:
-			return errors.New("it ended before it was ready")
+			t.Fatalf("start Consul at %s: it ended before it was ready", s.Addr)
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s: %w", startTimeout, err)
+			t.Fatalf("start Consul at %s: not ready after %s: %v", s.Addr, startTimeout, err)
 		case <-time.After(pollInterval):
 		}
 	}
@@ -176,7 +199,8 @@ func (s *Server) ready(ctx context.Context) error {
 
 // freeAddr picks a loopback address at random whose ports are free. Two picks
 // of the same one at the same moment are possible, at odds of one in millions.
-func freeAddr() (netip.Addr, error) {
+func freeAddr(t testing.TB) netip.Addr {
+	t.Helper()
 	var last error
 	for range 10 {
 		addr := netip.AddrFrom4([4]byte{127, byte(64 + rand.IntN(128)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))})
@@ -185,9 +209,13 @@ func freeAddr() (netip.Addr, error) {
 			last = err
 			continue
 		}
-		return addr, listener.Close()
+		if err := listener.Close(); err != nil {
+			t.Fatalf("find a free loopback address: %v", err)
+		}
+		return addr
 	}
-	return netip.Addr{}, fmt.Errorf("find a free loopback address: %w", last)
+	t.Fatalf("find a free loopback address: %v", last)
+	return netip.Addr{}
 }
 
 // logBuffer keeps what the server writes while the test may read it.

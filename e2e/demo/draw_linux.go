@@ -64,7 +64,7 @@ func (s *story) compose() *picture {
 		}
 		p.requests = append(p.requests, d)
 	}
-	p.subtitle = fmt.Sprintf("Real Consul servers and Envoys, run as the containers of ECS tasks. %d requests from web to api, %d failed.", len(s.requests), failed)
+	p.subtitle = fmt.Sprintf("Real Consul servers and Envoys, run as the containers of ECS tasks. %d requests from web-1 to api; %d failed, all while the catalog was empty.", len(s.requests), failed)
 
 	mark := func(at time.Time, text string) milestone {
 		return milestone{at: s.since(at), name: after(s.stop.asked, at), text: text}
@@ -77,7 +77,7 @@ func (s *story) compose() *picture {
 		rows:  []string{s.apis[0].name, s.apis[1].name},
 		marks: []milestone{
 			{at: s.since(s.stop.asked), text: "stop requested, SIGTERM"},
-			mark(s.stop.drained, "drained: web's Envoy sends nothing there any more"),
+			mark(s.stop.drained, "drained: web-1's Envoy sends nothing there any more"),
 			mark(s.stop.ended, "containers ended"),
 			mark(s.stop.deregistered, "STOPPED, deregistered"),
 		},

@@ -76,7 +76,8 @@ func run(ctx context.Context, keep bool, out *printer) int {
 	}
 	_ = os.RemoveAll(dir)
 	out.note(
-		fmt.Sprintf("%s, %d requests, 0 failed. Everything is stopped and cleaned up.", brief(time.Since(out.start)), len(s.requests)),
+		fmt.Sprintf("%s, %d requests, 0 failed but for %d while the catalog was empty. Everything is stopped and cleaned up.",
+			brief(time.Since(out.start)), len(s.requests), len(lab.Failures(s.requests))),
 		"The same as a picture:  "+s.picture,
 		"To look around in it:   make demo KEEP=1")
 	return 0

@@ -192,6 +192,10 @@ func (p *picture) drawStory(c *canvas) {
 	}
 	for i, m := range p.milestones {
 		x, y := c.x(m.at), top+float64(rows[i])*18+12
+		if c.turned(m) {
+			c.milestone(x-4, y, "end", m)
+			continue
+		}
 		c.milestone(x+4, y, "", m)
 	}
 	c.y = labels + 10
@@ -214,7 +218,7 @@ func (p *picture) milestoneRows(c *canvas) []int {
 		for taken := true; taken; {
 			taken = false
 			for j := i + 1; j < len(p.milestones); j++ {
-				if rows[j] == rows[i] && c.x(p.milestones[i].at)+textWidth(p.milestones[i]) > c.x(p.milestones[j].at) {
+				if rows[j] == rows[i] && c.textEnd(p.milestones[i]) > c.textStart(p.milestones[j]) {
 					rows[i]++
 					taken = true
 					break
@@ -232,6 +236,19 @@ func (p *picture) milestoneRows(c *canvas) []int {
 	}
 	return rows
 }
+
+// turned tells whether a milestone's text stands before its line, since it
+// would leave the picture after it.
+func (c *canvas) turned(m milestone) bool { return c.x(m.at)+textWidth(m) > width }
+
+func (c *canvas) textStart(m milestone) float64 {
+	if c.turned(m) {
+		return c.x(m.at) - textWidth(m)
+	}
+	return c.x(m.at)
+}
+
+func (c *canvas) textEnd(m milestone) float64 { return c.textStart(m) + textWidth(m) }
 
 func textWidth(m milestone) float64 { return 6.6*float64(len(m.name)+1+len(m.text)) + 10 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ecsmesh/e2e/ecs"
@@ -32,12 +33,15 @@ type story struct {
 	lab         *lab.Lab
 	servers     []*actor
 	web         *actor
+	lost        *actor // whose end nobody hears of
 	apis        []*actor
 	load        *lab.Load
 	requests    []lab.Request
 	milestones  []milestone
 	publication []publication
 	stop        stopTimes
+
+	silenced atomic.Pointer[string] // ARN of the task whose events get lost
 }
 
 // actor is a task in the story, with the moments that ECS does not know.
@@ -60,7 +64,7 @@ type publication struct {
 // stopTimes are the moments of api-1's stop.
 type stopTimes struct {
 	asked        time.Time
-	drained      time.Time // web's Envoy sends nothing there any more
+	drained      time.Time // web-1's Envoy sends nothing there any more
 	last         time.Time // the end of the last request that it answered
 	ended        time.Time // its last container is gone
 	deregistered time.Time
@@ -81,7 +85,7 @@ func (s *story) tell(ctx context.Context) (err error) {
 	}()
 	for _, step := range []func(context.Context) error{
 		s.setTheStage, s.findServers, s.register, s.startEnvoys, s.startApplications, s.sendRequests,
-		s.stopOne, s.replaceServer, s.lookAround, s.stopAll,
+		s.stopOne, s.loseEvents, s.replaceServers, s.wipeCatalog, s.lookAround, s.stopAll,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -103,7 +107,7 @@ func (s *story) setTheStage(ctx context.Context) error {
 	s.out.chapter("", "the stage")
 	begun := time.Now()
 	var err error
-	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir}); err != nil {
+	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir, Events: s.deliver}); err != nil {
 		return err
 	}
 	s.out.line("template.yaml is deployed on the emulator, with the real Lambdas    %s", brief(time.Since(begun)))
@@ -118,6 +122,13 @@ func (s *story) setTheStage(ctx context.Context) error {
 	s.out.line("3 Consul servers run as ECS tasks and have elected a leader         %s", brief(time.Since(begun)))
 	// What a mesh's owner would set: the services speak HTTP.
 	return s.lab.UseHTTP(ctx, "web", "api")
+}
+
+// deliver hands ECS's events on to EventBridge, but for those that get lost.
+func (s *story) deliver(_ context.Context, event ecs.Event, on func(ecs.Event)) {
+	if arn := s.silenced.Load(); arn == nil || event.Task.TaskARN != *arn {
+		on(event)
+	}
 }
 
 // findServers is T0.
@@ -138,15 +149,15 @@ func (s *story) findServers(ctx context.Context) error {
 
 // register is T1.
 func (s *story) register(ctx context.Context) error {
-	s.web = &actor{name: "web"}
+	s.web, s.lost = &actor{name: "web-1"}, &actor{name: "web-2"}
 	s.apis = []*actor{{name: "api-1"}, {name: "api-2"}}
 	for _, a := range s.mesh() {
-		service := s.lab.API
-		if a == s.web {
-			service = s.lab.Web
+		of := s.lab.API
+		if service(a) == "web" {
+			of = s.lab.Web
 		}
 		var err error
-		if a.task, err = service.Launch(ctx); err != nil {
+		if a.task, err = of.Launch(ctx); err != nil {
 			return err
 		}
 	}
@@ -220,8 +231,8 @@ func (s *story) startApplications(ctx context.Context) error {
 func (s *story) sendRequests(ctx context.Context) error {
 	err := s.each(func(a *actor) error {
 		tasks := tasksOf(s.apis)
-		if a == s.web {
-			tasks = []ecs.Task{s.web.task}
+		if service(a) == "web" {
+			tasks = []ecs.Task{s.web.task, s.lost.task}
 		}
 		err := s.lab.WaitPassing(ctx, service(a), tasks...)
 		a.passing = time.Now()
@@ -234,7 +245,7 @@ func (s *story) sendRequests(ctx context.Context) error {
 		return err
 	}
 	s.chapter("T4", "Consul says passing, requests flow")
-	s.out.line("web → api, %d requests a second from here on", requestsPerSecond)
+	s.out.line("web-1 → api, %d requests a second from here on", requestsPerSecond)
 	s.load = lab.StartLoad(ctx, s.web.task, requestsPerSecond)
 	if err := pause(ctx, warmUp); err != nil {
 		return err
@@ -286,7 +297,7 @@ func (s *story) stopOne(ctx context.Context) error {
 		return err
 	}
 	s.stop.drained = time.Now()
-	s.out.line("%8s  deregister-tasks has drained it: web's Envoy sends nothing there any more", after(s.stop.asked, s.stop.drained))
+	s.out.line("%8s  deregister-tasks has drained it: web-1's Envoy sends nothing there any more", after(s.stop.asked, s.stop.drained))
 
 	task, err := s.lab.WaitTask(ctx, leaving.task, func(t ecs.Task) bool { return !t.ExecutionStoppedAt.IsZero() })
 	if err != nil {
@@ -325,60 +336,6 @@ func (s *story) stopOne(ctx context.Context) error {
 	return nil
 }
 
-func (s *story) replaceServer(ctx context.Context) error {
-	old := s.servers[0]
-	s.chapter("", "a Consul server is replaced")
-	s.out.aside("The new one starts first; the old one goes when ECS calls the new one healthy …")
-	begun := time.Now()
-	done := s.watchParameter(ctx, func(p publication) {
-		s.out.line("%8s  %d servers: %s", after(begun, p.at), len(p.servers), join(p.servers))
-	})
-	fresh, err := s.lab.ReplaceServer(ctx, old.task)
-	if err != nil {
-		return err
-	}
-	old.task, _ = s.lab.ECS.Task(old.task.TaskARN)
-	s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", len(s.servers)+1), task: fresh, passing: old.task.StoppingAt.Time})
-	s.out.line("%8s  the old server has left the cluster", after(begun, time.Now()))
-	if err := s.lab.WaitPublished(ctx, tasksOf(s.servers[1:])...); err != nil {
-		return err
-	}
-	s.publication = append(s.publication, done()...)
-	if err := s.lab.WaitLeader(ctx); err != nil {
-		return err
-	}
-	requests := s.load.Requests()
-	if err := noFailures(requests); err != nil {
-		return err
-	}
-	s.out.holds("the parameter has followed, the cluster has a leader; %d requests so far, 0 failed", len(requests))
-	return nil
-}
-
-// watchParameter tells and records each new value of the parameter until its
-// result is called.
-func (s *story) watchParameter(ctx context.Context, changed func(publication)) func() []publication {
-	ctx, stop := context.WithCancel(ctx)
-	var seen []publication
-	last := s.publication[len(s.publication)-1].servers
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for pause(ctx, 20*time.Millisecond) == nil {
-			list, err := s.lab.ServerList(ctx)
-			if err == nil && !slices.Equal(list, last) {
-				seen, last = append(seen, publication{time.Now(), list}), list
-				changed(seen[len(seen)-1])
-			}
-		}
-	}()
-	return func() []publication {
-		stop()
-		<-ended
-		return seen
-	}
-}
-
 // errLookedAround is the end of a story that is left where it was kept.
 var errLookedAround = errors.New("the demo was kept and then stopped")
 
@@ -388,14 +345,12 @@ func (s *story) lookAround(ctx context.Context) error {
 		return nil
 	}
 	s.out.chapter("", "everything stays up until Ctrl-C")
-	s.out.line("%-18s %s", "Consul's UI", lab.ConsulURL(s.servers[1].task)+"/ui/")
+	s.out.line("%-18s %s", "Consul's UI", lab.ConsulURL(s.servers[len(s.servers)-1].task)+"/ui/")
 	for _, a := range []*actor{s.web, s.apis[1]} {
 		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
 	}
 	s.out.line("%-18s %s", "web", "curl "+lab.AppURL(s.web.task))
 	s.out.line("%-18s %s", "logs", s.dir)
-	s.requests = s.load.Stop()
-	s.load = nil
 	if err := s.draw(); err != nil {
 		return err
 	}
@@ -405,14 +360,6 @@ func (s *story) lookAround(ctx context.Context) error {
 }
 
 func (s *story) stopAll(ctx context.Context) error {
-	if err := pause(ctx, afterwards); err != nil {
-		return err
-	}
-	s.requests = s.load.Stop()
-	s.load = nil
-	if err := noFailures(s.requests); err != nil {
-		return err
-	}
 	s.chapter("", "everything stops")
 	begun := time.Now()
 	if err := errors.Join(s.lab.Web.Stop(s.web.task.TaskARN), s.lab.API.Stop(s.apis[1].task.TaskARN)); err != nil {
@@ -440,7 +387,7 @@ func (s *story) stopAll(ctx context.Context) error {
 }
 
 // mesh are the mesh tasks.
-func (s *story) mesh() []*actor { return append([]*actor{s.web}, s.apis...) }
+func (s *story) mesh() []*actor { return append([]*actor{s.web, s.lost}, s.apis...) }
 
 // each does something for all mesh tasks at once.
 func (s *story) each(do func(*actor) error) error {

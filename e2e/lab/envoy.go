@@ -38,19 +38,29 @@ type clusters struct {
 // Endpoints are the addresses to which a task's Envoy sends requests for the
 // service: those that Consul gave it as healthy, sorted.
 func Endpoints(ctx context.Context, task ecs.Task, service string) ([]netip.Addr, error) {
+	return hosts(ctx, task, func(cluster string) bool { return strings.HasPrefix(cluster, service+".") })
+}
+
+// ConsulServers are the addresses at which a task's Envoy reaches Consul, sorted.
+func ConsulServers(ctx context.Context, task ecs.Task) ([]netip.Addr, error) {
+	return hosts(ctx, task, func(cluster string) bool { return cluster == "consul_servers" })
+}
+
+// hosts are the healthy hosts of some of Envoy's clusters, sorted.
+func hosts(ctx context.Context, task ecs.Task, of func(cluster string) bool) ([]netip.Addr, error) {
 	var all clusters
 	if err := envoyAdmin(ctx, task, "/clusters?format=json", &all); err != nil {
 		return nil, err
 	}
 	var addresses []netip.Addr
 	for _, cluster := range all.Statuses {
-		if !strings.HasPrefix(cluster.Name, service+".") {
+		if !of(cluster.Name) {
 			continue
 		}
 		for _, host := range cluster.Hosts {
 			address, err := netip.ParseAddr(host.Address.Socket.Address)
 			if err != nil {
-				return nil, fmt.Errorf("read Envoy's endpoints of %s: %w", service, err)
+				return nil, fmt.Errorf("read the hosts of Envoy's cluster %s: %w", cluster.Name, err)
 			}
 			if host.Health.EDS == "HEALTHY" {
 				addresses = append(addresses, address)
@@ -89,6 +99,28 @@ func envoyReady(ctx context.Context, task ecs.Task) error {
 		return fmt.Errorf("reach Envoy: %w", err)
 	}
 	return conn.Close()
+}
+
+// Certificates are the serial numbers of the certificates with which a task's
+// Envoy proves who it is.
+func Certificates(ctx context.Context, task ecs.Task) ([]string, error) {
+	var all struct {
+		Certificates []struct {
+			Chain []struct {
+				Serial string `json:"serial_number"`
+			} `json:"cert_chain"`
+		} `json:"certificates"`
+	}
+	if err := envoyAdmin(ctx, task, "/certs", &all); err != nil {
+		return nil, err
+	}
+	var serials []string
+	for _, certificate := range all.Certificates {
+		for _, link := range certificate.Chain {
+			serials = append(serials, link.Serial)
+		}
+	}
+	return serials, nil
 }
 
 // EnvoyStats returns the values of the task's Envoy statistics whose names

@@ -9,6 +9,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,15 +33,14 @@ import (
 
 // Names in the lab's AWS account.
 const (
-	ConsulCluster     = "consul"
-	ConsulService     = "consul-server"
-	MeshCluster       = "mesh"
-	ServersParameter  = "/ecsmesh/consul-servers"
-	Stack             = "ecsmesh"    // template.yaml
-	MeshStack         = "mesh-tasks" // examples/mesh-tasks.yaml
-	deprovisioning    = time.Second  // Fargate's is about 22 s
-	deliveryTimeout   = 10 * time.Second
-	consulServerCount = 3
+	ConsulCluster    = "consul"
+	ConsulService    = "consul-server"
+	MeshCluster      = "mesh"
+	ServersParameter = "/ecsmesh/consul-servers"
+	Stack            = "ecsmesh"    // template.yaml
+	MeshStack        = "mesh-tasks" // examples/mesh-tasks.yaml
+	deprovisioning   = time.Second  // Fargate's is about 22 s
+	deliveryTimeout  = 10 * time.Second
 )
 
 // Options of a lab. The zero value is good.
@@ -58,6 +59,10 @@ type Options struct {
 
 	// Parameters of template.yaml beside those that say where Consul is.
 	Parameters map[string]string
+
+	// Servers is the number of Consul servers, which has to be odd: 3 by
+	// default.
+	Servers int
 }
 
 // Lab is a running lab.
@@ -72,6 +77,7 @@ type Lab struct {
 	root      string // of the checkout
 	temporary bool
 	block     netip.Prefix
+	consuls   int // Consul servers
 	servers   *serverlist.Parameter
 
 	meshStack sync.Mutex // one change at a time
@@ -99,7 +105,7 @@ func newLab(opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{root: root, Dir: opts.Dir}
+	l := &Lab{root: root, Dir: opts.Dir, consuls: cmp.Or(opts.Servers, 3)}
 	if l.Dir != "" {
 		return l, os.MkdirAll(l.Dir, 0o755)
 	}
@@ -157,14 +163,20 @@ func tasksBase(block netip.Prefix) netip.Addr {
 	return netip.AddrFrom4([4]byte{b[0], b[1], 1, 0})
 }
 
+// functions are those of template.yaml, each with what it runs of `make build`'s.
+func functions() map[string]string {
+	return map[string]string{
+		"PublishServersFunction":  "publish-servers/bootstrap",
+		"DeregisterTasksFunction": "deregister-tasks/bootstrap",
+		"SweepFunction":           "sweep/bootstrap",
+	}
+}
+
 // deployStack deploys template.yaml, with the functions that `make build` made.
 func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
 	code := map[string]string{}
-	for function, program := range map[string]string{
-		"PublishServersFunction":  "publish-servers",
-		"DeregisterTasksFunction": "deregister-tasks",
-	} {
-		bootstrap, err := tools.Dist(program + "/bootstrap")
+	for function, program := range functions() {
+		bootstrap, err := tools.Dist(program)
 		if err != nil {
 			return err
 		}
@@ -187,7 +199,7 @@ func Installed() error {
 	_, consulErr := tools.Consul()
 	_, envoyErr := tools.Envoy()
 	faults := []error{pythonErr, consulErr, envoyErr}
-	for _, program := range []string{"ecsmesh-init", "publish-servers/bootstrap", "deregister-tasks/bootstrap"} {
+	for _, program := range append(slices.Sorted(maps.Values(functions())), "ecsmesh-init") {
 		_, err := tools.Dist(program)
 		faults = append(faults, err)
 	}

@@ -33,6 +33,10 @@ const (
 // occurs, and the parameter /ecsmesh/consul-servers must stay what it is.
 const bootstrapDir = "/mesh"
 
+// refreshInterval is how often a task looks after its registration and its
+// servers: a minute outside of the lab, where nobody wants to wait for that.
+const refreshInterval = "2s"
+
 // defineMeshTask resolves the task definition of web or api for a task that
 // will have an address. CloudFormation does it: the stack of the example is
 // brought to that address, without tasks, and ECS's API has the new revision.
@@ -50,6 +54,7 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 			"ServersParameterName": ServersParameter,
 			"BootstrapDir":         bootstrapDir,
 			"LocalAddress":         address.String(),
+			"RefreshInterval":      refreshInterval,
 			"WebDesiredCount":      "0",
 			"ApiDesiredCount":      "0",
 		})

@@ -68,11 +68,7 @@ func (l *Lab) WaitLeader(ctx context.Context) error {
 // WaitPublished waits until the parameter holds exactly the addresses of
 // these server tasks.
 func (l *Lab) WaitPublished(ctx context.Context, tasks ...ecs.Task) error {
-	var want []netip.Addr
-	for _, task := range tasks {
-		want = append(want, task.Address())
-	}
-	slices.SortFunc(want, netip.Addr.Compare)
+	want := addressesOf(tasks)
 	return Await(ctx, fmt.Sprintf("%v in the parameter %s", want, ServersParameter), func(ctx context.Context) error {
 		got, err := l.ServerList(ctx)
 		if err != nil {
@@ -204,11 +200,7 @@ func (l *Lab) WaitEmpty(ctx context.Context) error {
 // WaitEndpoints waits until the Envoy of a task sends requests for the
 // service to exactly these tasks.
 func (l *Lab) WaitEndpoints(ctx context.Context, from ecs.Task, service string, to ...ecs.Task) error {
-	var want []netip.Addr
-	for _, task := range to {
-		want = append(want, task.Address())
-	}
-	slices.SortFunc(want, netip.Addr.Compare)
+	want := addressesOf(to)
 	return Await(ctx, fmt.Sprintf("%v as the endpoints of %s in Envoy at %s", want, service, from.Address()), func(ctx context.Context) error {
 		got, err := Endpoints(ctx, from, service)
 		if err != nil {
@@ -219,6 +211,32 @@ func (l *Lab) WaitEndpoints(ctx context.Context, from ecs.Task, service string, 
 		}
 		return nil
 	})
+}
+
+// WaitConsulServers waits until the Envoy of a task reaches Consul at exactly
+// these server tasks.
+func (l *Lab) WaitConsulServers(ctx context.Context, from ecs.Task, servers ...ecs.Task) error {
+	want := addressesOf(servers)
+	return Await(ctx, fmt.Sprintf("%v as the Consul servers of Envoy at %s", want, from.Address()), func(ctx context.Context) error {
+		got, err := ConsulServers(ctx, from)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("they are %v", got)
+		}
+		return nil
+	})
+}
+
+// addressesOf are the tasks' addresses, sorted.
+func addressesOf(tasks []ecs.Task) []netip.Addr {
+	var addresses []netip.Addr
+	for _, task := range tasks {
+		addresses = append(addresses, task.Address())
+	}
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	return addresses
 }
 
 // WaitTask waits for a state of the task.

@@ -26,6 +26,7 @@ const maxBinary = 13 << 20
 var sources = map[string]string{
 	"PublishServersFunction":  "functions/publish-servers",
 	"DeregisterTasksFunction": "functions/deregister-tasks",
+	"SweepFunction":           "functions/sweep",
 }
 
 type function struct {
@@ -118,7 +119,9 @@ func TestFunctionsReadTheirEnvironment(t *testing.T) {
 			set = append(set, name)
 		}
 		slices.Sort(set)
-		if diff := cmp.Diff(environment(t, filepath.Join(root(t), folder)), set); diff != "" {
+		read := environment(t, folder)
+		slices.Sort(read)
+		if diff := cmp.Diff(slices.Compact(read), set); diff != "" {
 			t.Errorf("%s: the variables differ (-read by the code +set by the template):\n%s", id, diff)
 		}
 	}
@@ -127,35 +130,65 @@ func TestFunctionsReadTheirEnvironment(t *testing.T) {
 	}
 }
 
-// environment finds the variables that a function reads: those in the env tags of its configuration's fields.
+// environment finds the variables that a function reads: those in the env tags of its configuration's fields, and
+// of the configurations of our other packages that are embedded in it.
 func environment(t *testing.T, folder string) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	files, err := filepath.Glob(filepath.Join(root(t), folder, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
 	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			field, ok := n.(*ast.Field)
-			if !ok || field.Tag == nil {
+			if !ok {
 				return true
 			}
-			text, err := strconv.Unquote(field.Tag.Value)
-			if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			if tag, ok := reflect.StructTag(text).Lookup("env"); ok {
-				name, _, _ := strings.Cut(tag, ",")
+			if name := variable(t, field); name != "" {
 				names = append(names, name)
+			}
+			if from := embedded(file, field); from != "" {
+				names = append(names, environment(t, from)...)
 			}
 			return true
 		})
 	}
-	slices.Sort(names)
 	return names
+}
+
+// variable is the one in a field's env tag, if it has one.
+func variable(t *testing.T, field *ast.Field) string {
+	t.Helper()
+	if field.Tag == nil {
+		return ""
+	}
+	text, err := strconv.Unquote(field.Tag.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := strings.Cut(reflect.StructTag(text).Get("env"), ",")
+	return name
+}
+
+// embedded is the folder of our package whose Config is the field, if it is one without a name.
+func embedded(file *ast.File, field *ast.Field) string {
+	selector, ok := field.Type.(*ast.SelectorExpr)
+	if !ok || len(field.Names) > 0 || selector.Sel.Name != "Config" {
+		return ""
+	}
+	for _, spec := range file.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if folder, ours := strings.CutPrefix(path, "ecsmesh/"); err == nil && ours && filepath.Base(folder) == selector.X.(*ast.Ident).Name {
+			return folder
+		}
+	}
+	return ""
 }

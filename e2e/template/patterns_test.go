@@ -45,6 +45,7 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 		"server-task-running.json":        {serverRule},
 		"server-task-stopping.json":       {serverRule},
 		"sqs-batch.json":                  nil, // is what the queue makes of events; see below
+		"sweep-override.json":             nil, // is for the sweep, by hand
 	}
 	files, err := os.ReadDir(filepath.Join(root(t), "events"))
 	if err != nil {
@@ -177,16 +178,18 @@ func startEmulator(t *testing.T) *emulator.Emulator {
 // deploy brings up our template for the servers of the sample events, with functions that nobody will run.
 func deploy(t *testing.T, e *emulator.Emulator, params map[string]string) error {
 	t.Helper()
-	code := map[string]string{}
-	for id := range properties[struct{}](t, expand(t), "AWS::Lambda::Function") {
-		code[id] = t.TempDir()
-	}
-	all := map[string]string{"ConsulServerClusterArn": serverCluster, "ConsulServerServiceName": serverService}
-	for key, value := range params {
-		all[key] = value
-	}
-	_, err := e.Deploy(t.Context(), stack, filepath.Join(root(t), "template.yaml"), code, all)
+	_, err := deployTo(t, e, nil, with(inECS, params))
 	return err
+}
+
+// deployTo brings up our template, with the code of functions that somebody will run, and returns its outputs.
+func deployTo(t *testing.T, e *emulator.Emulator, code, params map[string]string) (map[string]string, error) {
+	t.Helper()
+	all := map[string]string{}
+	for id := range sources {
+		all[id] = t.TempDir()
+	}
+	return e.Deploy(t.Context(), stack, filepath.Join(root(t), "template.yaml"), with(all, code), params)
 }
 
 // rulePatterns reads the deployed rules' patterns, with all references resolved, by the rules' logical IDs.

@@ -18,8 +18,10 @@ import (
 type expanded struct {
 	path       string
 	Parameters map[string]struct{ Default any } // a text or a number
+	Conditions map[string]any
 	Resources  map[string]struct {
 		Type       string
+		Condition  string
 		Metadata   struct{ BuildMethod string }
 		Properties json.RawMessage
 	}

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"os"
 
+	"ecsmesh/functions/deregister-tasks/deregister"
+	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/environment"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
@@ -29,7 +32,7 @@ func main() {
 	lambda.Start(handler.Handle)
 }
 
-func wire(ctx context.Context) (*handler, error) {
+func wire(ctx context.Context) (*deregister.Handler, error) {
 	cfg, err := environment.Parse[config](env.ToMap(os.Environ()))
 	if err != nil {
 		return nil, err
@@ -39,6 +42,6 @@ func wire(ctx context.Context) (*handler, error) {
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}
 	log := invocation.NewLogger(os.Stdout, cfg.LogLevel)
-	servers := newPublishedServers(serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter), cfg.HTTPPort, log)
-	return newHandler(&consulCatalog{servers: servers}, metrics.NewWriter(os.Stdout, lambdacontext.FunctionName), log), nil
+	servers := consul.NewPublished(serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter), int(cfg.HTTPPort), log)
+	return deregister.New(catalog.New(servers), metrics.NewWriter(os.Stdout, lambdacontext.FunctionName), log), nil
 }

@@ -54,11 +54,15 @@ const (
 // WorkContext returns a context for the work of an invocation, which ends early
 // enough for an answer.
 func WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	limit := maxWorkTime
+	return WorkContextUpTo(ctx, maxWorkTime)
+}
+
+// WorkContextUpTo is WorkContext for work that may take as long as most.
+func WorkContextUpTo(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		// A function with a very short timeout keeps most of it for its work.
-		limit = min(limit, left-min(answerTime, left/4))
+		most = min(most, left-min(answerTime, left/4))
 	}
-	return context.WithTimeout(ctx, limit)
+	return context.WithTimeout(ctx, most)
 }

@@ -53,14 +53,22 @@ func TestLinesOutsideAnInvocation(t *testing.T) {
 }
 
 func TestWorkContextLeavesTimeForTheAnswer(t *testing.T) {
+	usual := WorkContext
+	long := func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return WorkContextUpTo(ctx, 110*time.Second)
+	}
 	for _, test := range []struct {
 		name          string
+		context       func(context.Context) (context.Context, context.CancelFunc)
 		timeout, want time.Duration
 	}{
-		{"no timeout", 0, maxWorkTime},
-		{"the usual", 20 * time.Second, 17 * time.Second},
-		{"a long one", 15 * time.Minute, maxWorkTime},
-		{"a short one", 4 * time.Second, 3 * time.Second},
+		{"no timeout", usual, 0, maxWorkTime},
+		{"the usual", usual, 20 * time.Second, 17 * time.Second},
+		{"a long one", usual, 15 * time.Minute, maxWorkTime},
+		{"a short one", usual, 4 * time.Second, 3 * time.Second},
+		{"long work without a timeout", long, 0, 110 * time.Second},
+		{"long work with less time", long, 100 * time.Second, 97 * time.Second},
+		{"long work with more time", long, 2 * time.Minute, 110 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -71,7 +79,7 @@ func TestWorkContextLeavesTimeForTheAnswer(t *testing.T) {
 					defer cancel()
 				}
 				start := time.Now()
-				work, cancel := WorkContext(ctx)
+				work, cancel := test.context(ctx)
 				defer cancel()
 				<-work.Done()
 				if got := time.Since(start); got != test.want {

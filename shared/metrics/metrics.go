@@ -7,14 +7,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
 // Namespace holds all metrics of the project.
 const Namespace = "ecsmesh"
 
-// dimension tells the metrics of several stacks in one account apart.
-const dimension = "FunctionName"
+// functionDimension tells the metrics of several stacks in one account apart.
+const functionDimension = "FunctionName"
 
 // maxValues is how many values CloudWatch takes for a metric in one line.
 const maxValues = 100
@@ -43,15 +44,28 @@ func Milliseconds(name string, durations ...time.Duration) Metric {
 
 // Writer writes metrics of one function.
 type Writer struct {
-	out      io.Writer
-	function string
-	now      func() time.Time
+	out        io.Writer
+	dimensions []dimension
+	now        func() time.Time
 }
+
+// dimension is a name-value pair that is part of a metric's identity.
+type dimension struct{ name, value string }
 
 // NewWriter returns a Writer to out, which for a function is its standard
 // output; function is its name.
 func NewWriter(out io.Writer, function string) *Writer {
-	return &Writer{out: out, function: function, now: time.Now}
+	return &Writer{out: out, dimensions: []dimension{{functionDimension, function}}, now: time.Now}
+}
+
+// With returns a Writer of the same function's metrics with one dimension more,
+// for numbers that are broken down. CloudWatch doesn't add them up: a total is
+// written without it. Each value that ever occurs is a metric of its own, so let
+// there be few.
+func (w *Writer) With(name, value string) *Writer {
+	narrower := *w
+	narrower.dimensions = append(slices.Clip(w.dimensions), dimension{name, value})
+	return &narrower
 }
 
 // Write writes the metrics in one line, and in more where one of them has more
@@ -61,8 +75,12 @@ func (w *Writer) Write(metrics ...Metric) error {
 		var (
 			definitions []map[string]string
 			rest        []Metric
-			line        = map[string]any{dimension: w.function}
+			line        = map[string]any{}
+			dimensions  = make([]string, len(w.dimensions))
 		)
+		for i, d := range w.dimensions {
+			line[d.name], dimensions[i] = d.value, d.name
+		}
 		for _, metric := range metrics {
 			if len(metric.values) == 0 {
 				continue
@@ -85,7 +103,7 @@ func (w *Writer) Write(metrics ...Metric) error {
 			"Timestamp": w.now().UnixMilli(),
 			"CloudWatchMetrics": []any{map[string]any{
 				"Namespace":  Namespace,
-				"Dimensions": [][]string{{dimension}},
+				"Dimensions": [][]string{dimensions},
 				"Metrics":    definitions,
 			}},
 		}

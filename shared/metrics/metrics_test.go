@@ -63,6 +63,29 @@ func TestWriteSplitsWhatCloudWatchWouldDrop(t *testing.T) {
 	}
 }
 
+func TestWriteWithOneDimensionMore(t *testing.T) {
+	w, out := newTestWriter()
+	for _, reason := range []string{"OtherRegion", "EcsError"} {
+		if err := w.With("Reason", reason).Write(Count("SweepSkipped", 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Write(Count("SweepSkipped", 6)); err != nil { // the writer itself is as it was
+		t.Fatal(err)
+	}
+	line := func(reason, dimensions, count string) string {
+		return `{"FunctionName":"ecsmesh-DeregisterTasksFunction-1A2B",` + reason + `"SweepSkipped":` + count +
+			`,"_aws":{"CloudWatchMetrics":[{"Dimensions":[[` + dimensions + `]],"Metrics":[{"Name":"SweepSkipped","Unit":"Count"}],` +
+			`"Namespace":"ecsmesh"}],"Timestamp":1762268607512}}` + "\n"
+	}
+	want := line(`"Reason":"OtherRegion",`, `"FunctionName","Reason"`, "3") +
+		line(`"Reason":"EcsError",`, `"FunctionName","Reason"`, "3") +
+		line("", `"FunctionName"`, "6")
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestWriteLeavesOutWhatHasNoValues(t *testing.T) {
 	w, out := newTestWriter()
 	if err := w.Write(Milliseconds("EventToConsulMilliseconds")); err != nil {

@@ -1,8 +1,10 @@
-package main
+package publisher
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -25,11 +27,31 @@ type ecsService struct {
 	client  ecsAPI
 	cluster string
 	service string
+	log     *slog.Logger
 }
 
-// Running returns the service's tasks that ECS wants to run, all of them or an
-// error: a part would pass for the whole.
-func (s *ecsService) Running(ctx context.Context) ([]task, error) {
+// Servers returns the addresses of the service's tasks that clients can count
+// on.
+func (s *ecsService) Servers(ctx context.Context) ([]netip.Addr, error) {
+	tasks, err := s.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var servers []netip.Addr
+	for _, t := range tasks {
+		addr, err := serverAddr(t)
+		if err != nil {
+			s.log.InfoContext(ctx, "left out a server task", "taskArn", t.ARN, "reason", err)
+			continue
+		}
+		servers = append(servers, addr)
+	}
+	return servers, nil
+}
+
+// running returns the service's tasks that ECS wants to run, all of them or an
+// error.
+func (s *ecsService) running(ctx context.Context) ([]task, error) {
 	arns, err := s.list(ctx)
 	if err != nil {
 		return nil, err

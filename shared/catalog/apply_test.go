@@ -1,4 +1,4 @@
-package main
+package catalog
 
 import (
 	"context"
@@ -18,7 +18,6 @@ import (
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
-	"ecsmesh/shared/taskevent"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -27,7 +26,7 @@ import (
 
 // counting counts the requests that go to the servers, and can cut them off.
 type counting struct {
-	consulServers
+	servers
 	calls   int
 	cutOff  error
 	answers int // before cutOff
@@ -38,18 +37,18 @@ func (c *counting) Do(ctx context.Context, attempt func(context.Context, *api.Cl
 	if c.cutOff != nil && c.calls > c.answers {
 		return c.cutOff
 	}
-	return c.consulServers.Do(ctx, attempt)
+	return c.servers.Do(ctx, attempt)
 }
 
 // newCatalog returns the catalog of a real Consul, and a count of its requests.
-func newCatalog(t *testing.T, addr netip.Addr, port int) (*consulCatalog, *counting) {
+func newCatalog(t *testing.T, addr netip.Addr, port int) (*Catalog, *counting) {
 	t.Helper()
-	servers, err := consul.NewServers([]netip.Addr{addr}, consul.Options{Port: port})
+	reached, err := consul.NewServers([]netip.Addr{addr}, consul.Options{Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
-	requests := &counting{consulServers: servers}
-	return &consulCatalog{servers: requests}, requests
+	requests := &counting{servers: reached}
+	return New(requests), requests
 }
 
 // within bounds what a test waits for when something is wrong.
@@ -74,7 +73,7 @@ func register(t *testing.T, client *api.Client, taskID string) string {
 			Checks:  api.HealthChecks{{Node: node, CheckID: mesh.CheckID(serviceID, "http"), Name: "http", Status: api.HealthPassing, ServiceID: serviceID}},
 		},
 		{
-			Node: node, Address: "10.0.12.87",
+			Node: node, Address: "10.0.12.87", SkipNodeUpdate: true,
 			Service: &api.AgentService{
 				ID: proxyID, Service: mesh.ProxyService("api"), Kind: api.ServiceKindConnectProxy, Port: 20000,
 				Proxy: &api.AgentServiceConnectProxyConfig{DestinationServiceName: "api", DestinationServiceID: serviceID},
@@ -89,11 +88,11 @@ func register(t *testing.T, client *api.Client, taskID string) string {
 	return node
 }
 
-func drain(node string) change {
-	return change{Node: node, Meaning: taskevent.Drain, Reason: "UserInitiated: Task stopped by user"}
+func drain(node string) Change {
+	return Change{Node: node, Action: Drain, Reason: "UserInitiated: Task stopped by user"}
 }
 
-func remove(node string) change { return change{Node: node, Meaning: taskevent.Delete} }
+func remove(node string) Change { return Change{Node: node, Action: Delete} }
 
 func checksOf(t *testing.T, client *api.Client, node string) api.HealthChecks {
 	t.Helper()
@@ -128,7 +127,7 @@ func takesTraffic(t *testing.T, client *api.Client) bool {
 	return len(instances) > 0
 }
 
-func expectResults(t *testing.T, want, got []result) {
+func expectResults(t *testing.T, want, got []Result) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateErrors()); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
@@ -143,7 +142,7 @@ func TestDrainOnConsul(t *testing.T) {
 		t.Fatal("the task takes no traffic before the drain")
 	}
 
-	expectResults(t, []result{{}}, catalog.Apply(t.Context(), []change{drain(node)}))
+	expectResults(t, []Result{{}}, catalog.Apply(t.Context(), []Change{drain(node)}))
 	if takesTraffic(t, server.Client) {
 		t.Error("the task still takes traffic")
 	}
@@ -169,14 +168,14 @@ func TestDrainOnConsul(t *testing.T) {
 	}
 
 	t.Run("again", func(t *testing.T) {
-		expectResults(t, []result{{}}, catalog.Apply(t.Context(), []change{drain(node)}))
+		expectResults(t, []Result{{}}, catalog.Apply(t.Context(), []Change{drain(node)}))
 		if diff := cmp.Diff(checks, checksOf(t, server.Client, node)); diff != "" {
 			t.Errorf("a repeated drain changed something, which wakes all watchers (-before +after):\n%s", diff)
 		}
 	})
 	t.Run("of a task that is gone", func(t *testing.T) {
-		expectResults(t, []result{{}}, catalog.Apply(t.Context(), []change{remove(node)}))
-		expectResults(t, []result{{Missing: true}}, catalog.Apply(t.Context(), []change{drain(node)}))
+		expectResults(t, []Result{{}}, catalog.Apply(t.Context(), []Change{remove(node)}))
+		expectResults(t, []Result{{Missing: true}}, catalog.Apply(t.Context(), []Change{drain(node)}))
 		if nodes := nodesOf(t, server.Client); len(nodes) != 0 {
 			t.Errorf("a late drain brought back %v", nodes)
 		}
@@ -189,7 +188,7 @@ func TestDeleteOnConsul(t *testing.T) {
 	gone, stays := register(t, server.Client, "1a"), register(t, server.Client, "2b")
 
 	for range 2 { // delivered twice
-		expectResults(t, []result{{}}, catalog.Apply(t.Context(), []change{remove(gone)}))
+		expectResults(t, []Result{{}}, catalog.Apply(t.Context(), []Change{remove(gone)}))
 		if diff := cmp.Diff([]string{stays}, nodesOf(t, server.Client)); diff != "" {
 			t.Errorf("nodes (-want +got):\n%s", diff)
 		}
@@ -214,22 +213,22 @@ func TestApplyManyOnConsul(t *testing.T) {
 	// Two full transactions and a bit: of each ten tasks two are not
 	// registered, four are to drain, four are gone.
 	var (
-		changes            []change
-		want               []result
+		changes            []Change
+		want               []Result
 		drained, untouched int
 	)
 	for n := range 2*maxOperations + 20 {
 		id := fmt.Sprintf("%032x", n)
 		switch node := mesh.NodeName(id); {
 		case n%10 == 0:
-			changes, want = append(changes, drain(node)), append(want, result{Missing: true})
+			changes, want = append(changes, drain(node)), append(want, Result{Missing: true})
 		case n%10 == 1:
-			changes, want = append(changes, remove(node)), append(want, result{})
+			changes, want = append(changes, remove(node)), append(want, Result{})
 		case n%10 < 6:
-			changes, want = append(changes, drain(register(t, server.Client, id))), append(want, result{})
+			changes, want = append(changes, drain(register(t, server.Client, id))), append(want, Result{})
 			drained++
 		default:
-			changes, want = append(changes, remove(register(t, server.Client, id))), append(want, result{})
+			changes, want = append(changes, remove(register(t, server.Client, id))), append(want, Result{})
 		}
 	}
 	bystander := register(t, server.Client, "b")
@@ -257,12 +256,12 @@ func TestDrainOfATransactionFullOfStrangersOnConsul(t *testing.T) {
 	server := consultest.Start(t)
 	catalog, requests := newCatalog(t, server.Addr, consultest.HTTPPort)
 	var (
-		changes []change
-		want    []result
+		changes []Change
+		want    []Result
 	)
 	for n := range maxOperations {
 		changes = append(changes, drain(mesh.NodeName(fmt.Sprintf("%032x", n))))
-		want = append(want, result{Missing: true})
+		want = append(want, Result{Missing: true})
 	}
 	expectResults(t, want, catalog.Apply(within(t, 20*time.Second), changes))
 	if requests.calls != 2 {
@@ -274,7 +273,7 @@ func TestDrainOfATransactionFullOfStrangersOnConsul(t *testing.T) {
 func TestDrainWithTheLongestReasonsOnConsul(t *testing.T) {
 	server := consultest.Start(t)
 	catalog, _ := newCatalog(t, server.Addr, consultest.HTTPPort)
-	var changes []change
+	var changes []Change
 	for n := range maxOperations {
 		c := drain(mesh.NodeName(fmt.Sprintf("%032x", n)))
 		c.Reason = strings.Repeat("\x01", 5000) // six bytes each in JSON
@@ -283,14 +282,14 @@ func TestDrainWithTheLongestReasonsOnConsul(t *testing.T) {
 		}
 		changes = append(changes, c)
 	}
-	expectResults(t, make([]result, maxOperations), catalog.Apply(within(t, 20*time.Second), changes))
+	expectResults(t, make([]Result, maxOperations), catalog.Apply(within(t, 20*time.Second), changes))
 }
 
 func TestConsulGone(t *testing.T) {
 	server := consultest.Start(t)
 	catalog, _ := newCatalog(t, server.Addr, consultest.HTTPPort)
 	server.Stop()
-	for i, result := range catalog.Apply(within(t, 500*time.Millisecond), []change{remove("ecs-1a"), drain("ecs-2b")}) {
+	for i, result := range catalog.Apply(within(t, 500*time.Millisecond), []Change{remove("ecs-1a"), drain("ecs-2b")}) {
 		if result.Missing || !errors.Is(result.Err, context.DeadlineExceeded) || !strings.Contains(result.Err.Error(), "connection refused") {
 			t.Errorf("change %d: got %+v, want an error that says what happened", i, result)
 		}
@@ -302,15 +301,15 @@ func TestConsulGoneBetweenTransactions(t *testing.T) {
 	catalog, requests := newCatalog(t, server.Addr, consultest.HTTPPort)
 	requests.answers, requests.cutOff = 1, errors.New("no Consul server answered")
 	var (
-		changes []change
-		want    []result
+		changes []Change
+		want    []Result
 	)
 	for n := range maxOperations + 5 {
 		changes = append(changes, remove(mesh.NodeName(fmt.Sprintf("%032x", n))))
 		if n < maxOperations {
-			want = append(want, result{}) // done, and not to come again
+			want = append(want, Result{}) // done, and not to come again
 		} else {
-			want = append(want, result{Err: requests.cutOff})
+			want = append(want, Result{Err: requests.cutOff})
 		}
 	}
 	expectResults(t, want, catalog.Apply(t.Context(), changes))
@@ -350,6 +349,8 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			reply = s.transactions[min(len(s.sizes), len(s.transactions)-1)]
 		}
 		s.sizes = append(s.sizes, len(operations))
+	} else if !r.URL.Query().Has("consistent") {
+		reply = answer{http.StatusBadRequest, "a read that may be stale"}
 	}
 	w.Header().Set("X-Consul-LastContact", "0")
 	if s.hidden {
@@ -359,7 +360,7 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, reply.body)
 }
 
-func (s *standIn) start(t *testing.T) *consulCatalog {
+func (s *standIn) start(t *testing.T) *Catalog {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
@@ -380,7 +381,7 @@ func TestRefusals(t *testing.T) {
 		applied = `{"Results":null,"Errors":null}`
 		b       = `[{"Node":"ecs-b"}]`
 	)
-	changes := []change{drain("ecs-a"), drain("ecs-b"), remove("ecs-c")}
+	changes := []Change{drain("ecs-a"), drain("ecs-b"), remove("ecs-c")}
 	for name, test := range map[string]struct {
 		consul standIn
 		want   []string // of each change: "" for done, "missing", or what its error says
@@ -413,7 +414,7 @@ func TestRefusals(t *testing.T) {
 		},
 		"a list with gaps": {
 			standIn{transactions: []answer{refusals("no", 0), {200, applied}}, nodes: answer{200, `[]`}, hidden: true},
-			[]string{"ACLs hide some", "", ""},
+			[]string{"hidden by Consul's ACLs", "", ""},
 			[]int{3, 2},
 		},
 		"no permission":        {standIn{transactions: []answer{{403, "Permission denied"}}}, []string{"403 (Permission denied)", "403", "403"}, []int{3}},
@@ -446,7 +447,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusalsThatNeverEndAreBounded(t *testing.T) {
 	consul := standIn{transactions: []answer{refusals("no", 0)}, nodes: answer{200, `[]`}}
 	catalog := consul.start(t)
-	var changes []change
+	var changes []Change
 	for n := range 20 {
 		changes = append(changes, drain(fmt.Sprintf("ecs-%d", n)))
 	}
@@ -463,7 +464,7 @@ func TestRefusalsThatNeverEndAreBounded(t *testing.T) {
 
 func TestPassingTroubleIsTriedAgain(t *testing.T) {
 	consul := standIn{transactions: []answer{{500, "No cluster leader"}, {429, "rate limit"}, {200, `{}`}}}
-	expectResults(t, []result{{}}, consul.start(t).Apply(within(t, 5*time.Second), []change{remove("ecs-a")}))
+	expectResults(t, []Result{{}}, consul.start(t).Apply(within(t, 5*time.Second), []Change{remove("ecs-a")}))
 }
 
 func TestShorten(t *testing.T) {

@@ -1,9 +1,12 @@
-package main
+package publisher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // fakeECS is one ECS service, listed pageSize tasks at a time.
@@ -91,12 +95,12 @@ func newFakeECS(tasks, pageSize int) *fakeECS {
 }
 
 func newService(f *fakeECS) *ecsService {
-	return &ecsService{client: f, cluster: "consul", service: "consul-server"}
+	return &ecsService{client: f, cluster: "consul", service: "consul-server", log: slog.New(slog.DiscardHandler)}
 }
 
 func TestRunningReadsAllPages(t *testing.T) {
 	fake := newFakeECS(230, 90)
-	tasks, err := newService(fake).Running(t.Context())
+	tasks, err := newService(fake).running(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +114,7 @@ func TestRunningReadsAllPages(t *testing.T) {
 
 func TestRunningWithoutTasks(t *testing.T) {
 	fake := newFakeECS(0, 100)
-	tasks, err := newService(fake).Running(t.Context())
+	tasks, err := newService(fake).running(t.Context())
 	if err != nil || len(tasks) != 0 || len(fake.describeCalls) != 0 {
 		t.Errorf("got %v, %v after %d DescribeTasks calls; want none", tasks, err, len(fake.describeCalls))
 	}
@@ -121,7 +125,7 @@ func TestRunningCountsATaskOnTwoPagesOnce(t *testing.T) {
 	fake.tasks[2] = fake.tasks[1]
 	fake.tasks = append(fake.tasks, types.Task{TaskArn: aws.String(serverARN(9))})
 	fake.failDescribe = func(int) error { fake.tasks = slices.Delete(fake.tasks, 2, 3); return nil } // ECS has it once
-	tasks, err := newService(fake).Running(t.Context())
+	tasks, err := newService(fake).running(t.Context())
 	if err != nil || len(tasks) != 3 {
 		t.Errorf("got %d tasks, %v; want 3", len(tasks), err)
 	}
@@ -167,7 +171,7 @@ func TestRunningReturnsAllOrNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake := newFakeECS(120, 100)
 			test.spoil(fake)
-			tasks, err := newService(fake).Running(t.Context())
+			tasks, err := newService(fake).running(t.Context())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got error %v, want %q", err, test.want)
 			}
@@ -175,6 +179,36 @@ func TestRunningReturnsAllOrNothing(t *testing.T) {
 				t.Errorf("got %d tasks beside the error", len(tasks))
 			}
 		})
+	}
+}
+
+func TestServersLeavesOutTasksThatCannotBeCountedOn(t *testing.T) {
+	fake := newFakeECS(4, 100)
+	for n := range fake.tasks {
+		fake.tasks[n].Containers = []types.Container{{NetworkInterfaces: []types.NetworkInterface{{PrivateIpv4Address: aws.String(fmt.Sprintf("10.0.1.%d", n))}}}}
+	}
+	fake.tasks[1].LastStatus = aws.String("PENDING")
+	fake.tasks[2].Containers = nil
+	var log bytes.Buffer
+	service := newService(fake)
+	service.log = slog.New(slog.NewTextHandler(&log, nil))
+
+	got, err := service.Servers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(parse("10.0.1.0", "10.0.1.3"), got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, n := range []int{1, 2} {
+		if !strings.Contains(log.String(), serverARN(n)) {
+			t.Errorf("the log doesn't say why %s is left out: %s", serverARN(n), log.String())
+		}
+	}
+
+	fake.failDescribe = func(int) error { return errors.New("ThrottlingException") }
+	if got, err := service.Servers(t.Context()); err == nil || got != nil {
+		t.Errorf("got %v, %v from an ECS that doesn't answer", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
-package main
+package deregister
 
 import (
+	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/taskevent"
 )
@@ -37,13 +38,16 @@ func (s *stops) add(event taskevent.Event, message int) {
 }
 
 // changes are what the stops ask of the catalog, in the same order.
-func (s *stops) changes() []change {
-	changes := make([]change, len(s.list))
+func (s *stops) changes() []catalog.Change {
+	changes := make([]catalog.Change, len(s.list))
 	for i, stop := range s.list {
-		changes[i] = change{
-			Node:    mesh.NodeName(stop.event.Task.ID),
-			Meaning: stop.event.Meaning(),
-			Reason:  stop.event.StopReason(),
+		changes[i] = catalog.Change{
+			Node:   mesh.NodeName(stop.event.Task.ID),
+			Action: catalog.Drain,
+			Reason: stop.event.StopReason(),
+		}
+		if stop.event.Meaning() == taskevent.Delete {
+			changes[i].Action = catalog.Delete
 		}
 	}
 	return changes

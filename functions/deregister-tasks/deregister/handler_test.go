@@ -1,4 +1,4 @@
-package main
+package deregister
 
 import (
 	"bytes"
@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/metrics"
-	"ecsmesh/shared/taskevent"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
@@ -46,11 +46,11 @@ type fakeCatalog struct {
 	calls  int
 }
 
-var _ catalog = (*fakeCatalog)(nil)
+var _ nodes = (*fakeCatalog)(nil)
 
-func (f *fakeCatalog) Apply(ctx context.Context, changes []change) []result {
+func (f *fakeCatalog) Apply(ctx context.Context, changes []catalog.Change) []catalog.Result {
 	f.calls++
-	results := make([]result, len(changes))
+	results := make([]catalog.Result, len(changes))
 	for i, c := range changes {
 		_, exists := f.nodes[c.Node]
 		switch {
@@ -58,14 +58,14 @@ func (f *fakeCatalog) Apply(ctx context.Context, changes []change) []result {
 			results[i].Err = f.refuse[c.Node]
 		case ctx.Err() != nil:
 			results[i].Err = ctx.Err()
-		case c.Meaning == taskevent.Delete:
+		case c.Action == catalog.Delete:
 			delete(f.nodes, c.Node)
-		case c.Meaning == taskevent.Drain && exists:
+		case c.Action == catalog.Drain && exists:
 			f.nodes[c.Node] = c.Reason
-		case c.Meaning == taskevent.Drain:
+		case c.Action == catalog.Drain:
 			results[i].Missing = true
 		default:
-			results[i].Err = fmt.Errorf("asked for %v", c.Meaning)
+			results[i].Err = fmt.Errorf("asked for %v", c.Action)
 		}
 	}
 	return results
@@ -73,7 +73,7 @@ func (f *fakeCatalog) Apply(ctx context.Context, changes []change) []result {
 
 // fixture is a handler whose world the test holds.
 type fixture struct {
-	*handler
+	*Handler
 	catalog *fakeCatalog
 	log     bytes.Buffer
 	metrics bytes.Buffer
@@ -83,14 +83,14 @@ type fixture struct {
 // of their events.
 func newFixture() *fixture {
 	f := &fixture{catalog: &fakeCatalog{nodes: map[string]string{apiNode: up, webNode: up, workerNode: up}}}
-	f.handler = newHandler(f.catalog, metrics.NewWriter(&f.metrics, "deregister-tasks"), slog.New(slog.NewJSONHandler(&f.log, nil)))
+	f.Handler = New(f.catalog, metrics.NewWriter(&f.metrics, "deregister-tasks"), slog.New(slog.NewJSONHandler(&f.log, nil)))
 	f.now = func() time.Time { return time.Date(2025, time.November, 4, 15, 3, 56, 701e6, time.UTC) }
 	return f
 }
 
 func sample(t *testing.T, name string) json.RawMessage {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "..", "events", name))
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "events", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +380,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe
 
 func TestLostMetricsCostNoMessage(t *testing.T) {
 	f := newFixture()
-	f.handler.metrics = metrics.NewWriter(brokenPipe{}, "deregister-tasks")
+	f.Handler.metrics = metrics.NewWriter(brokenPipe{}, "deregister-tasks")
 	if _, err := f.Handle(t.Context(), sample(t, "mesh-task-stopped.json")); err != nil {
 		t.Error(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package consul
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"ecsmesh/shared/consul"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -31,31 +29,34 @@ type serverList interface {
 	Read(context.Context) ([]netip.Addr, error)
 }
 
-// publishedServers are the Consul servers as they were last published. It is
-// made for one invocation at a time, as Lambda has it.
-type publishedServers struct {
+// Published are the Consul servers as they were last published. It is made for
+// one invocation of a function at a time, as Lambda has it.
+type Published struct {
 	list  serverList
 	port  int
 	log   *slog.Logger
 	now   func() time.Time
 	trial time.Duration
 
-	servers *consul.Servers // nil before the first use
+	servers *Servers // nil before the first use
 	addrs   []netip.Addr
 	readAt  time.Time
 }
 
-func newPublishedServers(list serverList, httpPort port, log *slog.Logger) *publishedServers {
-	return &publishedServers{list: list, port: int(httpPort), log: log, now: time.Now, trial: trialTime}
+// NewPublished returns the servers of a list, which all have the same HTTP port.
+// The list is read when they are first needed.
+func NewPublished(list serverList, port int, log *slog.Logger) *Published {
+	return &Published{list: list, port: port, log: log, now: time.Now, trial: trialTime}
 }
 
-// Do is consul.Servers.Do on the published servers.
-func (p *publishedServers) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+// Do is Servers.Do on the published servers. Where none of them answers, the
+// list is read again first.
+func (p *Published) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
 	if p.servers != nil && p.now().Sub(p.readAt) < listLifetime {
 		trialCtx, cancel := context.WithTimeout(ctx, p.trial)
 		defer cancel()
 		err := p.servers.Do(trialCtx, attempt)
-		if err == nil || consul.Permanent(err) || ctx.Err() != nil {
+		if err == nil || Permanent(err) || ctx.Err() != nil {
 			return err
 		}
 		p.log.WarnContext(ctx, "no Consul server of the kept list answered; reading the list again", "servers", p.addrs, "error", err)
@@ -70,7 +71,7 @@ func (p *publishedServers) Do(ctx context.Context, attempt func(context.Context,
 }
 
 // read reads the list; the connections stay where it hasn't changed.
-func (p *publishedServers) read(ctx context.Context) error {
+func (p *Published) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
 	addrs, err := p.list.Read(ctx)
@@ -78,7 +79,7 @@ func (p *publishedServers) read(ctx context.Context) error {
 		return err
 	}
 	if p.servers == nil || !slices.Equal(addrs, p.addrs) {
-		servers, err := consul.NewServers(addrs, consul.Options{Port: p.port})
+		servers, err := NewServers(addrs, Options{Port: p.port})
 		if err != nil {
 			return err
 		}

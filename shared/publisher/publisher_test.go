@@ -1,4 +1,4 @@
-package main
+package publisher
 
 import (
 	"bytes"
@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,25 +17,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeTasks is the truth in ECS.
-type fakeTasks struct {
-	tasks []task
-	err   error
-	reads int
+// fakeSource knows the servers.
+type fakeSource struct {
+	servers []netip.Addr
+	err     error
 }
 
-var _ serverTasks = (*fakeTasks)(nil)
+var _ source = (*fakeSource)(nil)
 
-func (f *fakeTasks) Running(context.Context) ([]task, error) {
-	f.reads++
-	return f.tasks, f.err
-}
+func (f *fakeSource) Servers(context.Context) ([]netip.Addr, error) { return f.servers, f.err }
 
-func (f *fakeTasks) run(addrs ...string) {
-	f.tasks = nil
+func (f *fakeSource) run(addrs ...string) { f.servers = parse(addrs...) }
+
+func parse(addrs ...string) []netip.Addr {
+	var parsed []netip.Addr
 	for _, addr := range addrs {
-		f.tasks = append(f.tasks, task{ARN: "arn:" + addr, LastStatus: "RUNNING", DesiredStatus: "RUNNING", IPv4: []string{addr}})
+		parsed = append(parsed, netip.MustParseAddr(addr))
 	}
+	return parsed
 }
 
 // fakeParameter is the parameter in SSM; value nil is one that doesn't exist.
@@ -76,23 +73,23 @@ func (f *fakeParameter) Write(_ context.Context, addrs []netip.Addr) error {
 
 // fixture is a publisher whose world the test holds.
 type fixture struct {
-	*publisher
-	tasks     *fakeTasks
+	*Publisher
+	source    *fakeSource
 	parameter *fakeParameter
 	log       bytes.Buffer
 	metrics   bytes.Buffer
 }
 
 func newFixture(published string, running ...string) *fixture {
-	f := &fixture{tasks: &fakeTasks{}, parameter: &fakeParameter{}}
-	f.tasks.run(running...)
+	f := &fixture{source: &fakeSource{}, parameter: &fakeParameter{}}
+	f.source.run(running...)
 	if published != "" {
 		f.parameter.value = &published
 	}
-	f.publisher = &publisher{
-		tasks:     f.tasks,
+	f.Publisher = &Publisher{
+		source:    f.source,
 		parameter: f.parameter,
-		metrics:   metrics.NewWriter(&f.metrics, "publish-servers"),
+		metrics:   metrics.NewWriter(&f.metrics, "function"),
 		log:       slog.New(slog.NewTextHandler(&f.log, nil)),
 	}
 	return f
@@ -138,7 +135,7 @@ func TestPublishWritesWhatChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(test.published, test.running...)
-			if err := f.Handle(t.Context(), nil); err != nil {
+			if err := f.Publish(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			f.expect(t, test.writes, test.metrics...)
@@ -146,62 +143,37 @@ func TestPublishWritesWhatChanged(t *testing.T) {
 	}
 }
 
-func TestPublishTakesTheTriggerForAHint(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("..", "..", "events", "s[ec]*.json")) // server tasks and the schedule
-	if err != nil || len(files) != 3 {
-		t.Fatalf("found the samples %v (%v)", files, err)
-	}
-	for _, file := range files {
-		event, err := os.ReadFile(file)
-		if err != nil {
+func TestPublishIsSafeToRepeat(t *testing.T) {
+	f := newFixture("10.0.1.10", "10.0.1.10", "10.0.2.10")
+	for range 2 {
+		if err := f.Publish(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		f := newFixture("10.0.1.10", "10.0.1.10", "10.0.2.10")
-		for range 2 { // delivered twice
-			if err := f.Handle(t.Context(), event); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-		}
-		f.expect(t, []string{"10.0.1.10,10.0.2.10"}, "ServersPublished=2")
-		var trigger struct{ ID string }
-		if err := json.Unmarshal(event, &trigger); err != nil || trigger.ID == "" {
-			t.Fatalf("%s: no ID (%v)", file, err)
-		}
-		if !strings.Contains(f.log.String(), "trigger="+trigger.ID) {
-			t.Errorf("%s: the log doesn't name its ID: %s", file, f.log.String())
-		}
 	}
+	f.expect(t, []string{"10.0.1.10,10.0.2.10"}, "ServersPublished=2")
 }
 
 func TestPublishKeepsTheLastListWhenNoServerIsUsable(t *testing.T) {
-	for name, running := range map[string][]task{
-		"no tasks":          nil,
-		"none of the tasks": {{ARN: "arn:a", LastStatus: "PENDING", DesiredStatus: "RUNNING", IPv4: []string{"10.0.1.10"}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture("10.0.1.10,10.0.2.10")
-			f.tasks.tasks = running
-			if err := f.Handle(t.Context(), nil); err != nil {
-				t.Fatalf("%v: trying again can't help", err)
-			}
-			f.expect(t, nil, "NoUsableServer=1")
-			if !strings.Contains(f.log.String(), "level=ERROR") {
-				t.Errorf("no error in the log: %s", f.log.String())
-			}
-		})
+	f := newFixture("10.0.1.10,10.0.2.10")
+	if err := f.Publish(t.Context()); err != nil {
+		t.Fatalf("%v: trying again can't help", err)
+	}
+	f.expect(t, nil, "NoUsableServer=1")
+	if !strings.Contains(f.log.String(), "level=ERROR") {
+		t.Errorf("no error in the log: %s", f.log.String())
 	}
 }
 
 func TestPublishNeverWritesAPart(t *testing.T) {
 	throttled := errors.New("ThrottlingException")
 	for name, spoil := range map[string]func(*fixture){
-		"ECS can't be read": func(f *fixture) { f.tasks.err = throttled },
-		"SSM can't be read": func(f *fixture) { f.parameter.readErr = throttled },
+		"the source can't be read": func(f *fixture) { f.source.err = throttled },
+		"SSM can't be read":        func(f *fixture) { f.parameter.readErr = throttled },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture("10.0.1.10", "10.0.1.10", "10.0.2.10")
 			spoil(f)
-			if err := f.Handle(t.Context(), nil); !errors.Is(err, throttled) {
+			if err := f.Publish(t.Context()); !errors.Is(err, throttled) {
 				t.Errorf("got %v, want the cause, so that Lambda tries again", err)
 			}
 			f.expect(t, nil)
@@ -213,7 +185,7 @@ func TestPublishReportsAFailedWrite(t *testing.T) {
 	refused := errors.New("AccessDeniedException")
 	f := newFixture("", "10.0.1.10")
 	f.parameter.writeErr = refused
-	if err := f.Handle(t.Context(), nil); !errors.Is(err, refused) {
+	if err := f.Publish(t.Context()); !errors.Is(err, refused) {
 		t.Errorf("got %v, want %v", err, refused)
 	}
 	f.expect(t, nil)
@@ -222,7 +194,7 @@ func TestPublishReportsAFailedWrite(t *testing.T) {
 func TestPublishReplacesAnUnreadableList(t *testing.T) {
 	for _, value := range []string{"consul.example.com", "10.0.1.10,", "10.0.1.10 10.0.2.10", "-"} {
 		f := newFixture(value, "10.0.1.10")
-		if err := f.Handle(t.Context(), nil); err != nil {
+		if err := f.Publish(t.Context()); err != nil {
 			t.Fatalf("%q: %v", value, err)
 		}
 		f.expect(t, []string{"10.0.1.10"}, "ServersPublished=1")
@@ -235,10 +207,10 @@ func TestPublishReplacesAnUnreadableList(t *testing.T) {
 func TestPublishReadsAgainAfterItsWrite(t *testing.T) {
 	f := newFixture("10.0.1.10", "10.0.1.10", "10.0.2.10")
 	f.parameter.beforeWrite = func() {
-		f.tasks.run("10.0.2.10", "10.0.3.10") // what is about to be written is history
+		f.source.run("10.0.2.10", "10.0.3.10") // what is about to be written is history
 		f.parameter.beforeWrite = nil
 	}
-	if err := f.Handle(t.Context(), nil); err != nil {
+	if err := f.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f.expect(t, []string{"10.0.1.10,10.0.2.10", "10.0.2.10,10.0.3.10"}, "ServersPublished=2", "ServersPublished=2")
@@ -248,19 +220,19 @@ func TestPublishReadsAgainAfterItsWrite(t *testing.T) {
 func TestTwoWritersEndWithTheTruth(t *testing.T) {
 	slow := newFixture("10.0.1.10", "10.0.1.10", "10.0.2.10")
 	fast := newFixture("")
-	fast.publisher.tasks, fast.publisher.parameter = slow.tasks, slow.parameter
+	fast.Publisher.source, fast.Publisher.parameter = slow.source, slow.parameter
 
 	slow.parameter.beforeWrite = func() {
 		slow.parameter.beforeWrite = nil
-		slow.tasks.run("10.0.7.10", "10.0.8.10")
-		if err := fast.Handle(t.Context(), nil); err != nil {
+		slow.source.run("10.0.7.10", "10.0.8.10")
+		if err := fast.Publish(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if *slow.parameter.value != "10.0.7.10,10.0.8.10" {
 			t.Errorf("the fast writer left %s", *slow.parameter.value)
 		}
 	}
-	if err := slow.Handle(t.Context(), nil); err != nil {
+	if err := slow.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -275,8 +247,8 @@ func TestTwoWritersEndWithTheTruth(t *testing.T) {
 
 func TestPublishGivesUpOnServersThatNeverRest(t *testing.T) {
 	f := newFixture("", "10.0.0.1")
-	f.parameter.beforeWrite = func() { f.tasks.run(fmt.Sprintf("10.0.0.%d", len(f.parameter.writes)+2)) }
-	if err := f.Handle(t.Context(), nil); err == nil {
+	f.parameter.beforeWrite = func() { f.source.run(fmt.Sprintf("10.0.0.%d", len(f.parameter.writes)+2)) }
+	if err := f.Publish(t.Context()); err == nil {
 		t.Error("no error")
 	}
 	if len(f.parameter.writes) != maxRounds {

@@ -1,4 +1,4 @@
-package main
+package consul
 
 import (
 	"bytes"
@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"ecsmesh/shared/consul"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
@@ -39,7 +37,7 @@ func (f *fakeList) Read(context.Context) ([]netip.Addr, error) {
 
 // world is a list, a clock, and Consul servers that answer with their address.
 type world struct {
-	*publishedServers
+	*Published
 	list   *fakeList
 	clock  time.Time
 	log    bytes.Buffer
@@ -49,14 +47,14 @@ type world struct {
 func newWorld(t *testing.T, answering ...string) *world {
 	t.Helper()
 	w := &world{list: &fakeList{}, clock: time.Now(), consul: map[string]*httptest.Server{}}
-	var shared port
+	var shared int // port
 	for _, addr := range answering {
 		// All servers of a cluster use the same port: the first gets a free one.
 		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(shared))))
 		if err != nil {
 			t.Fatal(err)
 		}
-		shared = port(listener.Addr().(*net.TCPAddr).Port)
+		shared = listener.Addr().(*net.TCPAddr).Port
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 			if _, err := rw.Write([]byte(`"` + addr + `"`)); err != nil {
 				t.Error(err)
@@ -68,7 +66,7 @@ func newWorld(t *testing.T, answering ...string) *world {
 		t.Cleanup(server.Close)
 		w.consul[addr] = server
 	}
-	w.publishedServers = newPublishedServers(w.list, shared, slog.New(slog.NewTextHandler(&w.log, nil)))
+	w.Published = NewPublished(w.list, shared, slog.New(slog.NewTextHandler(&w.log, nil)))
 	w.now = func() time.Time { return w.clock }
 	w.trial = 200 * time.Millisecond
 	return w
@@ -186,7 +184,7 @@ func TestRefusalDoesNotReadTheListAgain(t *testing.T) {
 		attempts++
 		return api.StatusError{Code: http.StatusForbidden, Body: "Permission denied"}
 	})
-	if !consul.Permanent(err) {
+	if !Permanent(err) {
 		t.Errorf("got %v, want Consul's refusal", err)
 	}
 	if diff := cmp.Diff([]int{1, 1}, []int{attempts, w.list.reads}); diff != "" {

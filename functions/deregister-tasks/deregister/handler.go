@@ -1,4 +1,6 @@
-package main
+// Package deregister takes tasks out of the mesh as ECS's events say: those
+// that are stopping are drained, those that stopped are deleted.
+package deregister
 
 import (
 	"context"
@@ -8,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/taskevent"
@@ -15,36 +18,22 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// catalog is Consul's catalog, as far as it concerns tasks that stop.
-type catalog interface {
-	// Apply carries out changes, at most one for a node, and says in the same
-	// order what became of each. It is safe to repeat.
-	Apply(context.Context, []change) []result
+// nodes are the tasks' nodes in Consul's catalog; see catalog.Catalog.Apply.
+type nodes interface {
+	Apply(context.Context, []catalog.Change) []catalog.Result
 }
 
-// change is what is to become of a task's node.
-type change struct {
-	Node    string
-	Meaning taskevent.Meaning // Drain or Delete
-	Reason  string            // why the task stops, for people
-}
-
-// result is what became of a change: by default, it was carried out.
-type result struct {
-	Missing bool  // there is no such node, and nothing to do
-	Err     error // it was not carried out
-}
-
-// handler decides what task events mean for the catalog.
-type handler struct {
-	catalog catalog
+// Handler decides what task events mean for the catalog.
+type Handler struct {
+	nodes   nodes
 	metrics *metrics.Writer
 	log     *slog.Logger
 	now     func() time.Time
 }
 
-func newHandler(catalog catalog, metrics *metrics.Writer, log *slog.Logger) *handler {
-	return &handler{catalog: catalog, metrics: metrics, log: log, now: time.Now}
+// New returns a handler that changes these nodes.
+func New(nodes nodes, metrics *metrics.Writer, log *slog.Logger) *Handler {
+	return &Handler{nodes: nodes, metrics: metrics, log: log, now: time.Now}
 }
 
 // message is a task event on its way: from SQS, or alone and without an ID.
@@ -56,7 +45,7 @@ type message struct {
 // Handle serves one invocation. A batch from SQS is answered with exactly the
 // messages that are to come again, or to end in the dead-letter queue; a task
 // event of its own with an error, if it could not be handled.
-func (h *handler) Handle(ctx context.Context, payload json.RawMessage) (any, error) {
+func (h *Handler) Handle(ctx context.Context, payload json.RawMessage) (any, error) {
 	records, isBatch, err := batch(payload)
 	if err != nil {
 		h.log.ErrorContext(ctx, "read invocation", "error", err)
@@ -101,7 +90,7 @@ func batch(payload json.RawMessage) (records []events.SQSMessage, isBatch bool, 
 }
 
 // process handles the messages and returns an error, or nil, for each.
-func (h *handler) process(ctx context.Context, messages []message) []error {
+func (h *Handler) process(ctx context.Context, messages []message) []error {
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
 
@@ -130,7 +119,7 @@ func (h *handler) process(ctx context.Context, messages []message) []error {
 		return errs
 	}
 
-	results := h.catalog.Apply(work, stops.changes())
+	results := h.nodes.Apply(work, stops.changes())
 	h.report(ctx, stops, results)
 	for i, stop := range stops.list {
 		for _, m := range stop.messages {
@@ -141,7 +130,7 @@ func (h *handler) process(ctx context.Context, messages []message) []error {
 }
 
 // report logs and counts what became of each task.
-func (h *handler) report(ctx context.Context, stops *stops, results []result) {
+func (h *Handler) report(ctx context.Context, stops *stops, results []catalog.Result) {
 	var (
 		counts    = map[taskevent.Meaning]int{}
 		latencies []time.Duration

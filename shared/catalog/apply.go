@@ -1,4 +1,4 @@
-package main
+package catalog
 
 import (
 	"context"
@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"ecsmesh/shared/mesh"
-	"ecsmesh/shared/taskevent"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -33,20 +30,13 @@ const (
 	maxOutput = 500
 )
 
-// consulServers are the servers of one Consul cluster; see consul.Servers.Do.
-type consulServers interface {
-	Do(context.Context, func(context.Context, *api.Client) error) error
-}
-
-// consulCatalog changes Consul's catalog in as few transactions as it takes.
-type consulCatalog struct {
-	servers consulServers
-}
-
-// Apply implements catalog. Transactions succeed or fail on their own, so what
-// one has done stays done when the next finds Consul gone.
-func (c *consulCatalog) Apply(ctx context.Context, changes []change) []result {
-	results := make([]result, 0, len(changes))
+// Apply carries out changes, at most one for a node, in as few transactions as
+// it takes, and says in the same order what became of each. (A transaction in
+// which a node is deleted and its check written fails.) Transactions succeed or
+// fail on their own, so what one has done stays done when the next finds Consul
+// gone. Repeating a change does no harm.
+func (c *Catalog) Apply(ctx context.Context, changes []Change) []Result {
+	results := make([]Result, 0, len(changes))
 	for chunk := range slices.Chunk(changes, maxOperations) {
 		results = append(results, c.applyTogether(ctx, chunk)...)
 	}
@@ -56,8 +46,8 @@ func (c *consulCatalog) Apply(ctx context.Context, changes []change) []result {
 // applyTogether applies changes that fit in one transaction. Consul carries out
 // all of it or nothing, and says which operations stood in the way: those are
 // taken out, the others tried again, and then it is seen what was wrong.
-func (c *consulCatalog) applyTogether(ctx context.Context, changes []change) []result {
-	results := make([]result, len(changes))
+func (c *Catalog) applyTogether(ctx context.Context, changes []Change) []Result {
+	results := make([]Result, len(changes))
 	refused := map[int]string{} // Consul's words, by index
 	pending := make([]int, len(changes))
 	for i := range changes {
@@ -88,7 +78,7 @@ func (c *consulCatalog) applyTogether(ctx context.Context, changes []change) []r
 
 // transact tries the changes of these indexes in one transaction. It returns
 // Consul's words for those that made it fail; none if it was carried out.
-func (c *consulCatalog) transact(ctx context.Context, changes []change, indexes []int) (map[int]string, error) {
+func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int) (map[int]string, error) {
 	operations := make(api.TxnOps, len(indexes))
 	for n, i := range indexes {
 		operations[n] = operation(changes[i])
@@ -125,78 +115,71 @@ func (c *consulCatalog) transact(ctx context.Context, changes []change, indexes 
 }
 
 // judge finds out why Consul refused changes. A drain is refused where the
-// node is not there, which is as good as drained. Consul is asked which nodes
-// it has, since its messages are for people and change.
-func (c *consulCatalog) judge(ctx context.Context, changes []change, refused map[int]string, results []result) {
-	var drains []string
+// node is not there, which is as good as drained; an undrain where the drain is
+// not the one that was to be taken back. Consul is asked what it has, since its
+// messages are for people and change.
+func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]string, results []Result) {
+	var (
+		drained []string // nodes that were to be drained
+		undrain bool     // whether any was to be undrained
+	)
 	for i := range refused {
-		if changes[i].Meaning == taskevent.Drain {
-			drains = append(drains, changes[i].Node)
+		switch changes[i].Action {
+		case Drain:
+			drained = append(drained, changes[i].Node)
+		case Undrain:
+			undrain = true
+		case Delete: // never refused for what it found
 		}
 	}
 	var (
-		present map[string]bool
-		unknown error
+		present              map[string]bool
+		drains               map[string]uint64
+		presentErr, drainErr error // why these are not known
 	)
-	if len(drains) > 0 {
-		present, unknown = c.present(ctx, drains)
+	if len(drained) > 0 {
+		present, presentErr = c.present(ctx, drained)
+	}
+	if undrain {
+		drains, drainErr = c.drains(ctx)
 	}
 	for i, what := range refused {
-		drain := changes[i].Meaning == taskevent.Drain
+		change := changes[i]
 		switch {
-		case drain && unknown != nil:
-			results[i].Err = fmt.Errorf("drain node %s: Consul refused (%s), and it is unknown whether the node exists: %w", changes[i].Node, what, unknown)
-		case drain && !present[changes[i].Node]:
+		case change.Action == Drain && presentErr != nil:
+			results[i].Err = fmt.Errorf("drain node %s: Consul refused (%s), and it is unknown whether the node exists: %w", change.Node, what, presentErr)
+		case change.Action == Drain && !present[change.Node]:
 			results[i].Missing = true
+		case change.Action == Undrain && drainErr != nil:
+			results[i].Err = fmt.Errorf("undrain node %s: Consul refused (%s), and it is unknown whether the drain is still the same: %w", change.Node, what, drainErr)
+		case change.Action == Undrain && drains[change.Node] != change.Index:
+			results[i].Stale = true
 		default:
-			results[i].Err = fmt.Errorf("%s node %s: Consul refused: %s", changes[i].Meaning, changes[i].Node, what)
+			results[i].Err = fmt.Errorf("%s node %s: Consul refused: %s", change.Action, change.Node, what)
 		}
 	}
-}
-
-// present returns which of the nodes exist.
-func (c *consulCatalog) present(ctx context.Context, nodes []string) (map[string]bool, error) {
-	terms := make([]string, len(nodes))
-	for i, node := range nodes {
-		terms[i] = "Node == " + strconv.Quote(node)
-	}
-	var (
-		found []*api.Node
-		meta  *api.QueryMeta
-	)
-	err := c.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		// A stale answer could deny a node that is there, and leave it undrained.
-		query := &api.QueryOptions{Filter: strings.Join(terms, " or "), RequireConsistent: true}
-		found, meta, err = client.Catalog().Nodes(query.WithContext(ctx))
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
-	}
-	if meta.ResultsFilteredByACLs {
-		return nil, errors.New("list nodes: Consul's ACLs hide some of them")
-	}
-	present := map[string]bool{}
-	for _, node := range found {
-		present[node.Node] = true
-	}
-	return present, nil
 }
 
 // operation is a change in the words of Consul's transactions. Deleting a node
 // that is not there succeeds, and so does a check that is set as it was, without
-// a change that watchers would see.
-func operation(c change) *api.TxnOp {
-	if c.Meaning == taskevent.Delete {
+// a change that watchers would see. Deleting a check fails unless its index is
+// the one given: nobody has touched it since.
+func operation(c Change) *api.TxnOp {
+	check := api.HealthCheck{Node: c.Node, CheckID: mesh.LifecycleCheckID}
+	switch c.Action {
+	case Drain:
+		check.Name = mesh.LifecycleCheckName
+		check.Status = api.HealthCritical
+		check.Output = shorten(c.Reason)
+		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: check}}
+	case Undrain:
+		check.ModifyIndex = c.Index
+		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckDeleteCAS, Check: check}}
+	case Delete:
 		return &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.Node}}}
+	default: // a verb that Consul doesn't know, and so refuses
+		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckOp(c.Action.String()), Check: check}}
 	}
-	return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
-		Node:    c.Node,
-		CheckID: mesh.LifecycleCheckID,
-		Name:    mesh.LifecycleCheckName,
-		Status:  api.HealthCritical,
-		Output:  shorten(c.Reason),
-	}}}
 }
 
 // shorten cuts text to maxOutput bytes, between characters.

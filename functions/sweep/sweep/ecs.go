@@ -1,0 +1,83 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"ecsmesh/shared/taskevent"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+// describeLimit is how many tasks DescribeTasks takes in one call.
+const describeLimit = 100
+
+// ErrNoCluster is returned for a cluster that ECS doesn't know, or no more.
+var ErrNoCluster = errors.New("there is no such cluster")
+
+// Answer is what ECS says of one task. The zero Answer is none.
+type Answer struct {
+	LastStatus    string // where the task is
+	DesiredStatus string // where ECS wants it
+	StopReason    string // why it stops, in the words of its events; see taskevent.Event.StopReason
+
+	// Failure is why ECS says nothing else: MISSING for a task that it doesn't
+	// know, which a wrong cluster or Region also gives.
+	Failure string
+}
+
+// ECS answers for the tasks of the caller's account and Region.
+type ECS struct {
+	client ecs.DescribeTasksAPIClient
+}
+
+// NewECS returns ECS as the client reaches it.
+func NewECS(client ecs.DescribeTasksAPIClient) *ECS { return &ECS{client: client} }
+
+// Describe asks, in one call, about at most 100 tasks of a cluster, all given by
+// their ARNs. It returns the answers by the tasks' ARNs; of some there may be
+// none. It returns ErrNoCluster where there is no such cluster.
+func (e *ECS) Describe(ctx context.Context, cluster string, tasks []string) (map[string]Answer, error) {
+	out, err := e.client.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: &cluster, Tasks: tasks})
+	var noCluster *types.ClusterNotFoundException
+	if errors.As(err, &noCluster) {
+		err = fmt.Errorf("%w (%w)", ErrNoCluster, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe %d tasks of %s: %w", len(tasks), cluster, err)
+	}
+	// ECS may answer with the long form of an ARN to the short one. Within a
+	// cluster, the ID says which task it is.
+	asked := map[string]string{}
+	for _, arn := range tasks {
+		asked[id(arn)] = arn
+	}
+	answers := map[string]Answer{}
+	for _, failure := range out.Failures {
+		if arn, ok := asked[id(aws.ToString(failure.Arn))]; ok {
+			answers[arn] = Answer{Failure: aws.ToString(failure.Reason)}
+		}
+	}
+	for _, task := range out.Tasks {
+		if arn, ok := asked[id(aws.ToString(task.TaskArn))]; ok {
+			answers[arn] = newAnswer(task)
+		}
+	}
+	return answers, nil
+}
+
+func newAnswer(task types.Task) Answer {
+	stop := taskevent.Event{StopCode: string(task.StopCode), StoppedReason: aws.ToString(task.StoppedReason)}
+	return Answer{
+		LastStatus:    aws.ToString(task.LastStatus),
+		DesiredStatus: aws.ToString(task.DesiredStatus),
+		StopReason:    stop.StopReason(),
+	}
+}
+
+// id is the last part of a task's ARN.
+func id(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }

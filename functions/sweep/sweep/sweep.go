@@ -1,0 +1,286 @@
+// Package sweep repairs what the events of stopping tasks missed: it compares
+// Consul's catalog with what ECS says of the tasks in it, deletes those that are
+// gone, drains those that stop, and takes back drains of tasks that run on.
+//
+// It reads Consul twice, asks ECS about 100 tasks a call, and writes to Consul
+// once for 128 changes. Where anything is unclear, it leaves a node as it is.
+package sweep
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/metrics"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+const (
+	// maxWorkTime outlasts a throttled ECS, and ends within the function's
+	// timeout of two minutes. What takes longer is left to the next run.
+	maxWorkTime = 110 * time.Second
+
+	// defaultPause gives ECS's answers time to catch up with its events: what
+	// it describes is a copy that lags behind.
+	defaultPause = 5 * time.Second
+)
+
+// publisher publishes the Consul servers' addresses.
+type publisher interface {
+	Publish(context.Context) error
+}
+
+// nodes are the tasks' nodes in Consul's catalog; see catalog.Catalog.
+type nodes interface {
+	Nodes(context.Context) ([]catalog.Node, error)
+	Apply(context.Context, []catalog.Change) []catalog.Result
+}
+
+// tasks are what ECS knows; see ECS.Describe.
+type tasks interface {
+	Describe(ctx context.Context, cluster string, tasks []string) (map[string]Answer, error)
+}
+
+// Sweep is one function's sweep of one mesh.
+type Sweep struct {
+	Publisher publisher
+	Nodes     nodes
+	Tasks     tasks
+
+	// Region is where Tasks are; nodes of tasks elsewhere are left alone.
+	Region string
+
+	Brake   Brake
+	Metrics *metrics.Writer
+	Log     *slog.Logger
+
+	// Pause is how long after the first look at ECS the second is taken, at
+	// what is believed only when seen twice; 0 is 5 s.
+	Pause time.Duration
+
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+}
+
+// finding is a node and what is to become of it.
+type finding struct {
+	catalog.Node
+	cluster string // ARN of the task's cluster
+	verdict
+}
+
+// Handle serves one invocation. The payload {"maxDeletes": N} takes the place of
+// the brake's limit for this one; any other object has no meaning.
+func (s *Sweep) Handle(ctx context.Context, payload json.RawMessage) error {
+	work, cancel := invocation.WorkContextUpTo(ctx, maxWorkTime)
+	defer cancel()
+	err := s.run(work, payload)
+	if err != nil {
+		// Returned, it makes Lambda count a failure; what Lambda prints of it
+		// has no level.
+		s.Log.ErrorContext(ctx, "sweep", "error", err)
+	}
+	return err
+}
+
+// run publishes the servers, since with an outdated list Consul may not be found
+// at all, and repairs the catalog whether or not that went well.
+func (s *Sweep) run(ctx context.Context, payload json.RawMessage) error {
+	override, err := readOverride(payload)
+	if err != nil {
+		return err
+	}
+	unpublished := s.publish(ctx)
+	return errors.Join(unpublished, s.repair(ctx, override))
+}
+
+func (s *Sweep) publish(ctx context.Context) error {
+	ctx, cancel := share(ctx, 4)
+	defer cancel()
+	if err := s.Publisher.Publish(ctx); err != nil {
+		return fmt.Errorf("publish servers: %w", err)
+	}
+	return nil
+}
+
+// repair makes the catalog say what ECS says.
+func (s *Sweep) repair(ctx context.Context, override *int) error {
+	nodes, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	findings := make([]*finding, len(nodes))
+	for i, node := range nodes {
+		findings[i] = &finding{Node: node}
+	}
+	incomplete := s.judge(ctx, findings)
+
+	orphans := selected(findings, func(f *finding) bool { return f.action == catalog.Delete })
+	limit := s.Brake.limit(len(nodes), override)
+	var brake error
+	switch {
+	case incomplete != nil:
+		// What ECS says in a bad moment is no ground for a delete.
+		for _, f := range orphans {
+			f.verdict = leave(EcsError, "%s, but not all questions were answered in this run", f.why)
+		}
+	case len(orphans) > limit:
+		brake = braked(len(orphans), len(nodes), limit)
+		for _, f := range orphans {
+			f.verdict = leave(BrakeApplied, "%s, but too many would go at once", f.why)
+		}
+	}
+	failed := s.apply(ctx, findings)
+	s.report(ctx, findings, len(orphans), brake != nil)
+	return errors.Join(incomplete, brake, failed)
+}
+
+func (s *Sweep) read(ctx context.Context) ([]catalog.Node, error) {
+	ctx, cancel := share(ctx, 4)
+	defer cancel()
+	nodes, err := s.Nodes.Nodes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the mesh's nodes: %w", err)
+	}
+	return nodes, nil
+}
+
+// judge gives each finding its verdict, after a second look where that is
+// needed. Its error says that ECS did not answer all that it was asked.
+func (s *Sweep) judge(ctx context.Context, findings []*finding) error {
+	home := s.home(ctx)
+	for _, f := range findings {
+		f.cluster, f.verdict = locate(f.Node, home)
+	}
+	err := s.look(ctx, selected(findings, func(f *finding) bool { return f.cluster != "" }),
+		func(f *finding, v verdict) { f.verdict = v })
+
+	doubtful := selected(findings, func(f *finding) bool { return f.doubtful })
+	if len(doubtful) == 0 {
+		return err
+	}
+	select {
+	case <-ctx.Done(): // then so will the look be
+	case <-time.After(cmp.Or(s.Pause, defaultPause)):
+	}
+	return errors.Join(err, s.look(ctx, doubtful, func(f *finding, v verdict) { f.verdict = confirm(f.verdict, v) }))
+}
+
+// home is taken from the function's own ARN, arn:PARTITION:lambda:REGION:ACCOUNT:…
+func (s *Sweep) home(ctx context.Context) home {
+	home := home{region: s.Region}
+	if lambda, ok := lambdacontext.FromContext(ctx); ok {
+		if parts := strings.Split(lambda.InvokedFunctionArn, ":"); len(parts) >= 7 && parts[2] == "lambda" {
+			home.partition, home.account = parts[1], parts[4]
+		}
+	}
+	return home
+}
+
+// look asks ECS about the findings' tasks, each in its own cluster, and hands
+// over a verdict for each. Tasks whose call failed are left alone, and the
+// error says so; that there is no such cluster is an answer.
+func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*finding, verdict)) error {
+	ctx, cancel := share(ctx, 2)
+	defer cancel()
+	var (
+		calls int
+		errs  []error
+	)
+	for _, cluster := range clusters(findings) {
+		members := selected(findings, func(f *finding) bool { return f.cluster == cluster })
+		for chunk := range slices.Chunk(members, describeLimit) {
+			arns := make([]string, len(chunk))
+			for i, f := range chunk {
+				arns[i] = f.TaskARN
+			}
+			answers, err := s.Tasks.Describe(ctx, cluster, arns)
+			calls++
+			unknown := errors.Is(err, ErrNoCluster)
+			if err != nil && !unknown {
+				errs = append(errs, err)
+			}
+			for _, f := range chunk {
+				switch {
+				case unknown:
+					found(f, leave(ClusterNotFound, "ECS knows no %s", cluster))
+				case err != nil:
+					found(f, leave(EcsError, "ECS could not be asked about it"))
+				default:
+					found(f, decide(f.Node, answers[f.TaskARN], s.now()))
+				}
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("ask ECS: %d of %d calls failed, so nothing is deleted in this run; first: %w", len(errs), calls, errs[0])
+	}
+	return nil
+}
+
+// apply changes the catalog, and turns the verdict of what could not be changed
+// into the reason.
+func (s *Sweep) apply(ctx context.Context, findings []*finding) error {
+	acts := selected(findings, func(f *finding) bool { return f.action != 0 })
+	if len(acts) == 0 {
+		return nil
+	}
+	changes := make([]catalog.Change, len(acts))
+	for i, f := range acts {
+		changes[i] = catalog.Change{Node: f.Name, Action: f.action, Reason: f.why, Index: f.DrainIndex}
+	}
+	var errs []error
+	for i, result := range s.Nodes.Apply(ctx, changes) {
+		switch f := acts[i]; {
+		case result.Err != nil:
+			errs = append(errs, result.Err)
+			f.verdict = leave(ConsulError, "%s, but Consul did not %s it", f.why, f.action)
+		case result.Stale:
+			f.verdict = leave(DrainChanged, "%s, but its drain is gone or new", f.why)
+		case result.Missing:
+			f.verdict = verdict{} // deregistered meanwhile
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("change the catalog: %d of %d changes were not made; first: %w", len(errs), len(changes), errs[0])
+	}
+	return nil
+}
+
+func (s *Sweep) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+// share returns a context for one step: it gets a part of the time that is left
+// to ctx, which has a deadline, so that a step that hangs leaves something for
+// the next.
+func share(ctx context.Context, parts int) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline()
+	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(parts))
+}
+
+func selected(findings []*finding, wanted func(*finding) bool) []*finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f *finding) bool { return !wanted(f) })
+}
+
+// clusters are the clusters of the findings, each once.
+func clusters(findings []*finding) []string {
+	list := make([]string, len(findings))
+	for i, f := range findings {
+		list[i] = f.cluster
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
