@@ -63,10 +63,8 @@ type home struct {
 }
 
 // locate returns the ARN of the cluster in which ECS is to be asked about a
-// node's task, or "" and why it can't be asked.
-//
-// One malformed ARN makes ECS refuse a whole call, so none gets through: anyone
-// who can register a node could stop the sweep otherwise.
+// node's task, or "" and why it can't be asked. No malformed ARN gets through:
+// anyone who can register a node could stop the sweep otherwise.
 func locate(node catalog.Node, home home) (cluster string, why verdict) {
 	task, err := mesh.ParseTaskARN(node.TaskARN)
 	switch {
@@ -74,8 +72,6 @@ func locate(node catalog.Node, home home) (cluster string, why verdict) {
 		return "", leave(UnreadableMeta, "%v", err)
 	case mesh.NodeName(task.ID) != node.Name:
 		return "", leave(UnreadableMeta, "its meta names another task: %s", node.TaskARN)
-	case len(task.ID) != 32 && len(task.ID) != 36:
-		return "", leave(UnreadableMeta, "its task's ID has %d characters, and ECS's have 32 or 36", len(task.ID))
 	case task.Region != home.region:
 		return "", leave(OtherRegion, "its task is in Region %s", task.Region)
 	case home.partition != "" && task.Partition != home.partition:

@@ -37,7 +37,6 @@ func TestLocate(t *testing.T) {
 		"no ARN":                                      {catalog.Node{}, here, "", UnreadableMeta},
 		"no task's ARN":                               {catalog.Node{TaskARN: apps}, here, "", UnreadableMeta},
 		"another node's ARN":                          {catalog.Node{Name: "ecs-" + uuid, TaskARN: taskARN}, here, "", UnreadableMeta},
-		"an ID that ECS would refuse":                 {catalog.Node{Name: "ecs-1a", TaskARN: "arn:aws:ecs:eu-west-1:123456789012:task/apps/1a"}, here, "", UnreadableMeta},
 		"a cluster that ECS would refuse":             {catalog.Node{TaskARN: "arn:aws:ecs:eu-west-1:123456789012:task/a*b/" + taskID}, here, "", UnreadableMeta},
 		"a cluster's name that is too long":           {catalog.Node{TaskARN: "arn:aws:ecs:eu-west-1:123456789012:task/" + strings.Repeat("a", 256) + "/" + taskID}, here, "", UnreadableMeta},
 		"a partition that ECS would refuse":           {catalog.Node{TaskARN: "arn:awz:ecs:eu-west-1:123456789012:task/apps/" + taskID}, here, "", UnreadableMeta},

@@ -19,6 +19,9 @@ const describeLimit = 100
 // ErrNoCluster is returned for a cluster that ECS doesn't know, or no more.
 var ErrNoCluster = errors.New("there is no such cluster")
 
+// ErrRefused is returned for a call that ECS refuses for what it asks.
+var ErrRefused = errors.New("ECS refuses the question")
+
 // Answer is what ECS says of one task. The zero Answer is none.
 type Answer struct {
 	LastStatus    string // where the task is
@@ -40,12 +43,17 @@ func NewECS(client ecs.DescribeTasksAPIClient) *ECS { return &ECS{client: client
 
 // Describe asks, in one call, about at most 100 tasks of a cluster, all given by
 // their ARNs. It returns the answers by the tasks' ARNs; of some there may be
-// none. It returns ErrNoCluster where there is no such cluster.
+// none. It returns ErrNoCluster where there is no such cluster, and ErrRefused
+// where one of the ARNs is malformed.
 func (e *ECS) Describe(ctx context.Context, cluster string, tasks []string) (map[string]Answer, error) {
 	out, err := e.client.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: &cluster, Tasks: tasks})
 	var noCluster *types.ClusterNotFoundException
-	if errors.As(err, &noCluster) {
+	var refused *types.InvalidParameterException
+	switch {
+	case errors.As(err, &noCluster):
 		err = fmt.Errorf("%w (%w)", ErrNoCluster, err)
+	case errors.As(err, &refused):
+		err = fmt.Errorf("%w (%w)", ErrRefused, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("describe %d tasks of %s: %w", len(tasks), cluster, err)

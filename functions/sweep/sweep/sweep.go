@@ -196,28 +196,29 @@ func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*findi
 		calls int
 		errs  []error
 	)
-	for _, cluster := range clusters(findings) {
-		members := selected(findings, func(f *finding) bool { return f.cluster == cluster })
-		for chunk := range slices.Chunk(members, describeLimit) {
-			arns := make([]string, len(chunk))
-			for i, f := range chunk {
-				arns[i] = f.TaskARN
-			}
-			answers, err := s.Tasks.Describe(ctx, cluster, arns)
-			calls++
-			unknown := errors.Is(err, ErrNoCluster)
-			if err != nil && !unknown {
-				errs = append(errs, err)
-			}
-			for _, f := range chunk {
-				switch {
-				case unknown:
-					found(f, leave(ClusterNotFound, "ECS knows no %s", cluster))
-				case err != nil:
-					found(f, leave(EcsError, "ECS could not be asked about it"))
-				default:
-					found(f, decide(f.Node, answers[f.TaskARN], s.now()))
-				}
+	for _, question := range questions(findings) {
+		cluster := question[0].cluster
+		arns := make([]string, len(question))
+		for i, f := range question {
+			arns[i] = f.TaskARN
+		}
+		answers, err := s.Tasks.Describe(ctx, cluster, arns)
+		calls++
+		noCluster := errors.Is(err, ErrNoCluster)
+		noTask := errors.Is(err, ErrRefused) && question[0].unusual()
+		if err != nil && !noCluster && !noTask {
+			errs = append(errs, err)
+		}
+		for _, f := range question {
+			switch {
+			case noCluster:
+				found(f, leave(ClusterNotFound, "ECS knows no %s", cluster))
+			case noTask:
+				found(f, leave(UnreadableMeta, "its meta names a task whose ID may be none: %s", f.TaskARN))
+			case err != nil:
+				found(f, leave(EcsError, "ECS could not be asked about it"))
+			default:
+				found(f, decide(f.Node, answers[f.TaskARN], s.now()))
 			}
 		}
 	}
@@ -275,12 +276,33 @@ func selected(findings []*finding, wanted func(*finding) bool) []*finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f *finding) bool { return !wanted(f) })
 }
 
-// clusters are the clusters of the findings, each once.
-func clusters(findings []*finding) []string {
-	list := make([]string, len(findings))
-	for i, f := range findings {
-		list[i] = f.cluster
+// questions divides the findings into those of one call each: of one cluster,
+// and as many as ECS takes. One malformed ID makes ECS refuse a whole call, and
+// anyone who can register a node can write one into its meta: so the unusual
+// ones are asked about apart.
+func questions(findings []*finding) [][]*finding {
+	type kind struct {
+		cluster string
+		unusual bool
 	}
-	slices.Sort(list)
-	return slices.Compact(list)
+	byKind := map[kind][]*finding{}
+	var kinds []kind
+	for _, f := range findings {
+		k := kind{f.cluster, f.unusual()}
+		if byKind[k] == nil {
+			kinds = append(kinds, k)
+		}
+		byKind[k] = append(byKind[k], f)
+	}
+	var all [][]*finding
+	for _, k := range kinds {
+		all = slices.AppendSeq(all, slices.Chunk(byKind[k], describeLimit))
+	}
+	return all
+}
+
+// unusual tells whether a task's ID has another length than those of ECS.
+func (f *finding) unusual() bool {
+	length := len(id(f.TaskARN))
+	return length != 32 && length != 36
 }

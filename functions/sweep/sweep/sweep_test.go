@@ -20,6 +20,8 @@ import (
 	"ecsmesh/shared/metrics"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -439,6 +441,25 @@ func TestAnErrorOfECSDeletesNothing(t *testing.T) {
 			f.expectNodes(t, "("+nodeOf(stopping)+")")
 		})
 	}
+}
+
+// TestAnIDThatECSRefusesHoldsUpNoOther has one node name a task whose ID is as
+// none of ECS's are.
+func TestAnIDThatECSRefusesHoldsUpNoOther(t *testing.T) {
+	f := newFixture()
+	odd := f.register("arn:aws:ecs:eu-west-1:123456789012:task/apps/1a")
+	f.register(arnOf(apps, 1)) // ECS doesn't know it
+	f.run(t)
+	f.expectNodes(t, odd)
+	f.expectMetrics(t, map[string]int{"OrphansFound": 1, "TasksDeregistered": 1, "SweepSkipped": 1, "SweepSkipped UnreadableMeta": 1})
+
+	// What ECS refuses of ordinary IDs is no node's fault.
+	f.register(arnOf(apps, 2))
+	f.ecs.before = func(int) error { return &types.InvalidParameterException{Message: aws.String("?")} }
+	if err := f.handle(t, `{}`); err == nil {
+		t.Error("ECS refuses everything, and the sweep is content")
+	}
+	f.expectNodes(t, odd, nodeOf(arnOf(apps, 2)))
 }
 
 func TestAClusterThatIsGoneConcernsOnlyItsOwnTasks(t *testing.T) {
