@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e lint golden clean tools check go
+.PHONY: help build image demo test test-unit test-e2e fuzz lint golden clean tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -36,6 +36,15 @@ test-unit: check ## Test only what needs no Consul, Envoy or AWS emulator
 
 test-e2e: tools build ## Test only what needs them
 	$(GO_TEST) $(E2E)
+
+# Go takes one fuzz target at a time. It keeps what makes one fail in testdata/fuzz, where it is a test from then on.
+FUZZTIME ?= 10s
+fuzz: go ## Try made-up input on all that reads from outside; FUZZTIME=10s each, longer finds more
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' functions shared initcontainer | sort | \
+	sed 's,/[^/]*:func , ,' | while read -r package target; do \
+		echo "$$target in $$package for $(FUZZTIME)"; \
+		go test "./$$package" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x || exit 1; \
+	done
 
 build: dist/ecsmesh-init $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init and dist/<function>/bootstrap for this host
 

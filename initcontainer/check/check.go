@@ -143,7 +143,18 @@ func (r Run) task() (Task, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("the task is not registered: %w; let the container ecsmesh-init run before Envoy's", err)
 	}
+	if err == nil && !task.whole() {
+		err = fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", r.Volume.Task())
+	}
 	return task, err
+}
+
+// whole tells whether the parts are there, and fit each other.
+func (t Task) whole() bool {
+	service, sidecar := t.Registration.Service, t.Registration.Sidecar
+	return service.Service != nil && sidecar.Service != nil &&
+		len(service.Checks) == len(t.Checks)+len(t.Containers) &&
+		!slices.Contains(service.Checks, nil) && !slices.Contains(sidecar.Checks, nil)
 }
 
 // sync looks at the service and at Envoy, and brings Consul up to date.

@@ -55,6 +55,9 @@ func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 	if u.AskAt.Sub(now) > 2*longestAsking*refresh {
 		u.AskAt = now
 	}
+	if !u.AskAt.IsZero() {
+		u.AskPause = min(max(u.AskPause, refresh), longestAsking*refresh)
+	}
 	if u.RestoredAt.After(now) {
 		u.RestoredAt = now // it is not known how much of the pause has passed
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // document reads one JSON object field by field. It remembers which fields
@@ -60,7 +62,8 @@ func duplicate(tokens *json.Decoder, path string) string {
 		inner := fmt.Sprintf("%s[%d]", path, i)
 		if token == json.Delim('{') {
 			name, _ := tokens.Token() // the document was decoded before
-			inner = strings.TrimPrefix(fmt.Sprintf("%s.%s", path, name), ".")
+			text, _ := name.(string)
+			inner = strings.TrimPrefix(fmt.Sprintf("%s.%s", path, legible(text)), ".")
 			if seen[inner] {
 				return inner
 			}
@@ -119,6 +122,7 @@ func show(value any) string {
 }
 
 func (d *document) at(name string) string {
+	name = legible(name)
 	if d.path == "" {
 		return name
 	}
@@ -310,4 +314,12 @@ func (d *document) end() {
 		slices.Sort(known)
 		d.fault(name, "an unknown field", "remove it, or use one of "+strings.Join(known, ", "))
 	}
+}
+
+// legible is a field's name as it is, unless it would be lost in a line of a log.
+func legible(name string) string {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }

@@ -52,6 +52,9 @@ func readEnvoySettings(d *document, getenv func(string) string) EnvoySettings {
 		StatsConfig:        d.rawObject("envoy_stats_config_json"),
 		Tracing:            d.rawObject("envoy_tracing_json"),
 	}
+	if i := settings.StatsFlushInterval; i != 0 && (i < time.Millisecond || i >= 5*time.Minute) {
+		d.fault("envoy_stats_flush_interval", i.String(), "want 1ms or more, and less than 5m")
+	}
 	for _, name := range []string{"envoy_bootstrap_json_tpl", "envoy_telemetry_collector_bind_socket_dir", "envoy_hcp_metrics_bind_socket_dir"} {
 		d.refuseObject(name, notYet)
 	}

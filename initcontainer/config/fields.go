@@ -420,12 +420,15 @@ func checkPorts(root *document, cfg Config) {
 	for i, upstream := range cfg.Proxy.Upstreams {
 		listeners = append(listeners, listener{fmt.Sprintf("proxy.upstreams[%d].localBindPort", i), upstream.LocalBindAddress, upstream.LocalBindPort})
 	}
-	for field, at := range map[string]netip.AddrPort{
-		"proxy.config.envoy_prometheus_bind_addr": cfg.Proxy.Envoy.PrometheusBindAddr,
-		"proxy.config.envoy_stats_bind_addr":      cfg.Proxy.Envoy.StatsBindAddr,
+	for _, stats := range []struct {
+		field string
+		at    netip.AddrPort
+	}{
+		{"proxy.config.envoy_prometheus_bind_addr", cfg.Proxy.Envoy.PrometheusBindAddr},
+		{"proxy.config.envoy_stats_bind_addr", cfg.Proxy.Envoy.StatsBindAddr},
 	} {
-		if at.IsValid() {
-			listeners = append(listeners, listener{field, at.Addr().String(), int(at.Port())})
+		if stats.at.IsValid() {
+			listeners = append(listeners, listener{stats.field, stats.at.Addr().String(), int(stats.at.Port())})
 		}
 	}
 	for i, l := range listeners {

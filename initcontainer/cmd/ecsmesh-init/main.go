@@ -12,9 +12,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/entrypoint"
 	"ecsmesh/initcontainer/register"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/volume"
@@ -33,7 +35,15 @@ Commands:
   check      probe Envoy and tell Consul how the service is: the command of
              Envoy's container health check; -timeout bounds it (4s) and must
              be shorter than the health check's own; -until-passing fails, too,
-             until the service passed once: for the application's container
+             until the service passed once: for the application's container;
+             -refresh is how often it looks after the task's registration and
+             the list of Consul servers (1m)
+  entrypoint [-grace 10s] [--] COMMAND [ARGUMENT…]
+             run the application's command, and pass SIGTERM on to it only
+             after -grace (10s), when the mesh sends it no new work any more;
+             a second SIGTERM, all else, and its exit code pass at once. ECS's
+             stopTimeout must be longer than -grace and the application's own
+             shutdown together
   version    print the version
   help       print this
 `
@@ -45,15 +55,12 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
 // run is the program: arguments in, exit code out. On failure its last line on
 // stderr stands alone, for whoever sees only that line.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	command := "register"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -64,21 +71,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	switch command {
 	case "register":
 		deadline := flags.Duration("timeout", register.DefaultDeadline, "")
-		if code, end := parse(flags, args, stdout, stderr); end {
+		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
 			return code
 		}
-		err = runRegister(ctx, register.Registrar{Deadline: *deadline}, getenv, stderr)
+		err = runRegister(register.Registrar{Deadline: *deadline}, getenv, stderr)
 	case "check":
 		budget := flags.Duration("timeout", check.DefaultBudget, "")
+		refresh := flags.Duration("refresh", check.DefaultRefresh, "")
 		untilPassing := flags.Bool("until-passing", false, "")
-		if code, end := parse(flags, args, stdout, stderr); end {
+		if code, end := parse(flags, args, stdout, stderr, more(flags),
+			less("timeout", budget, check.LeastBudget), less("refresh", refresh, check.LeastRefresh)); end {
 			return code
 		}
-		if *budget < check.LeastBudget {
-			fmt.Fprintf(stderr, "ecsmesh-init check: -timeout is %s; want %s or more\n", *budget, check.LeastBudget)
-			return exitUsage
-		}
-		err = runCheck(ctx, check.Run{Budget: *budget, UntilPassing: *untilPassing, Getenv: getenv}, stdout)
+		err = runCheck(check.Run{Budget: *budget, Refresh: *refresh, UntilPassing: *untilPassing, Getenv: getenv}, stdout)
+	case "entrypoint":
+		return runEntrypoint(flags, args, stdout, stderr)
 	case "version":
 		fmt.Fprintln(stdout, version)
 	case "help":
@@ -98,16 +105,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 0
 }
 
-// parse reads the flags of a command, which takes no other arguments. At its
-// end the program has nothing more to do.
-func parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (code int, end bool) {
+// parse reads the flags of a command, and then looks for faults in what it
+// read. At its end the program has nothing more to do.
+func parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer, faults ...func() error) (code int, end bool) {
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
 		return 0, true
 	}
-	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	for _, fault := range faults {
+		if err == nil {
+			err = fault()
+		}
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s%s: %s\n", usage, flags.Name(), err)
@@ -116,7 +125,35 @@ func parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (code i
 	return 0, false
 }
 
-func runRegister(ctx context.Context, registrar register.Registrar, getenv func(string) string, log io.Writer) error {
+// more is the fault of arguments that a command doesn't take.
+func more(flags *flag.FlagSet) func() error {
+	return func() error {
+		if flags.NArg() > 0 {
+			return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		}
+		return nil
+	}
+}
+
+// less is the fault of a duration that is too short.
+func less(name string, found *time.Duration, least time.Duration) func() error {
+	return func() error {
+		if *found < least {
+			return fmt.Errorf("-%s is %s; want %s or more", name, *found, least)
+		}
+		return nil
+	}
+}
+
+// untilAskedToEnd is the context of the commands that end when they are told
+// to. Signals are the application's in entrypoint.
+func untilAskedToEnd() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+func runRegister(registrar register.Registrar, getenv func(string) string, log io.Writer) error {
+	ctx, stop := untilAskedToEnd()
+	defer stop()
 	cfg, err := config.Read(getenv)
 	if err != nil {
 		listFaults(err, log)
@@ -124,7 +161,6 @@ func runRegister(ctx context.Context, registrar register.Registrar, getenv func(
 	}
 	registrar.Config = cfg
 	registrar.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: cfg.LogLevel}))
-	registrar.Servers = register.Source(ctx, cfg.ConsulServers)
 	if registrar.Metadata, err = taskmeta.FromEnvironment(getenv); err != nil {
 		return err
 	}
@@ -145,7 +181,9 @@ func listFaults(err error, log io.Writer) {
 	}
 }
 
-func runCheck(ctx context.Context, run check.Run, log io.Writer) error {
+func runCheck(run check.Run, log io.Writer) error {
+	ctx, stop := untilAskedToEnd()
+	defer stop()
 	executable, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
@@ -153,6 +191,24 @@ func runCheck(ctx context.Context, run check.Run, log io.Writer) error {
 	run.Volume = volume.OfBinary(executable)
 	run.Log = slog.New(slog.NewTextHandler(log, nil))
 	return run.Do(ctx)
+}
+
+func runEntrypoint(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) int {
+	grace := flags.Duration("grace", entrypoint.DefaultGrace, "")
+	nothing := func() error {
+		if flags.NArg() == 0 {
+			return errors.New("no command to run")
+		}
+		return nil
+	}
+	if code, end := parse(flags, args, stdout, stderr, less("grace", grace, 0), nothing); end {
+		return code
+	}
+	code, err := entrypoint.Wrapper{Command: flags.Args(), Grace: *grace, Log: stderr}.Run()
+	if err != nil {
+		fmt.Fprintf(stderr, "ecsmesh-init entrypoint: %s\n", oneLine(err))
+	}
+	return code
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -17,7 +19,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asApplication) != "" {
+		os.Exit(application())
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "ecsmesh-init")
 		if err != nil {
@@ -40,7 +44,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "ecsmesh-init")
-		build := exec.Command("go", "build", "-ldflags", "-X main.version=1.2.3", "-o", binary, ".")
+		build := exec.Command("go", "build", "-ldflags", "-s -w -X main.version=1.2.3", "-o", binary, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build ecsmesh-init: %v\n%s", err, output)
@@ -64,10 +68,6 @@ type world struct {
 
 	// refuse has Consul answer with this status to writes, if not 0.
 	refuse atomic.Int32
-
-	// gate is called for every request that the task makes, before and
-	// after it takes effect.
-	gate atomic.Pointer[func(step string)]
 
 	volume string
 	env    map[string]string
@@ -94,16 +94,12 @@ func newWorld(t *testing.T) *world {
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 	}
-	serve := func(name func(*http.Request) string, handler http.HandlerFunc) *httptest.Server {
-		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			w.pass("before " + name(r))
-			handler(rw, r)
-			w.pass("after " + name(r))
-		}))
+	serve := func(handler http.HandlerFunc) *httptest.Server {
+		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		return server
 	}
-	consul := serve(func(r *http.Request) string { return r.Method + " " + r.URL.Path }, func(rw http.ResponseWriter, r *http.Request) {
+	consul := serve(func(rw http.ResponseWriter, r *http.Request) {
 		if status := w.refuse.Load(); status != 0 && r.Method == http.MethodPut {
 			http.Error(rw, "Permission denied: token lacks permission", int(status))
 			return
@@ -112,7 +108,7 @@ func newWorld(t *testing.T) *world {
 	})
 	consulAt := netip.MustParseAddrPort(consul.Listener.Addr().String())
 	w.ssm.set(func() (int, string, string) { return 200, "", consulAt.Addr().String() })
-	ssm := serve(func(*http.Request) string { return "ssm" }, func(rw http.ResponseWriter, r *http.Request) {
+	ssm := serve(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Amz-Target") != "AmazonSSM.GetParameter" {
 			t.Errorf("the task called %s", r.Header.Get("X-Amz-Target"))
 		}
@@ -125,7 +121,7 @@ func newWorld(t *testing.T) *world {
 		}
 		fmt.Fprintf(rw, `{"Parameter": {"Name": "/ecsmesh/consul-servers", "Type": "StringList", "Value": %q}}`, value)
 	})
-	metadata := serve(func(*http.Request) string { return "metadata" }, func(rw http.ResponseWriter, _ *http.Request) {
+	metadata := serve(func(rw http.ResponseWriter, _ *http.Request) {
 		status, body := w.metadata.get()()
 		rw.WriteHeader(status)
 		fmt.Fprint(rw, body)
@@ -138,12 +134,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.configure(fmt.Sprintf(`"service": {"name": "api", "port": 8080}, "consulServers": {"defaults": {"tls": false}, "http": {"port": %d}}`, consulAt.Port()))
 	return w
-}
-
-func (w *world) pass(step string) {
-	if gate := w.gate.Load(); gate != nil {
-		(*gate)(step)
-	}
 }
 
 func (w *world) configure(fields string) {
@@ -196,22 +186,7 @@ func (w *world) nodes(t *testing.T) []string {
 // endState is all that a run leaves behind, but for the time of it.
 func (w *world) endState(t *testing.T) map[string]string {
 	t.Helper()
-	state := map[string]string{}
-	err := filepath.WalkDir(w.volume, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		name := strings.TrimPrefix(path, w.volume)
-		if name == "/bin/ecsmesh-init" {
-			content = fmt.Append(nil, len(content))
-		}
-		state[name] = strings.ReplaceAll(string(content), w.volume, "VOLUME")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := w.files(t)
 	node, _, err := w.consul.Client.Catalog().NodeServiceList("ecs-"+taskID, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -220,22 +195,72 @@ func (w *world) endState(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	node.Node.CreateIndex, node.Node.ModifyIndex = 0, 0
 	for _, service := range node.Services {
 		service.CreateIndex, service.ModifyIndex = 0, 0
 	}
 	for _, check := range checks {
 		check.CreateIndex, check.ModifyIndex = 0, 0
 	}
-	catalog, err := json.MarshalIndent([]any{node.Services, checks}, "", " ")
+	catalog, err := json.MarshalIndent([]any{node, checks}, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	state["catalog"] = string(catalog)
-	for name, content := range state {
-		lines := strings.Split(content, "\n")
-		state[name] = strings.Join(slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "ecsmesh-registered-at") }), "\n")
-	}
+	state["catalog"] = timeless(string(catalog))
 	return state
+}
+
+// files are what is on the volume: the mode of each, and what is in it.
+func (w *world) files(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(w.volume, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || path == w.volume {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		var (
+			content []byte
+			target  string
+		)
+		name := strings.TrimPrefix(path, w.volume)
+		switch {
+		case entry.IsDir():
+		case info.Mode().Type() == os.ModeSymlink:
+			target, err = os.Readlink(path)
+		case name == "/bin/ecsmesh-init":
+			content, err = digest(path)
+		default:
+			content, err = os.ReadFile(path)
+		}
+		found[name] = info.Mode().String() + " " + target + "\n" + timeless(string(content))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// timeless takes the line out of which two runs differ.
+func timeless(text string) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "ecsmesh-registered-at") }), "\n")
+}
+
+// digest stands for what is in a large file.
+func digest(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return fmt.Appendf(nil, "%x", sum.Sum(nil)), err
 }
 
 func TestRegister(t *testing.T) {
@@ -245,7 +270,8 @@ func TestRegister(t *testing.T) {
 		t.Fatalf("exit %d:\n%s", code, log)
 	}
 	state := w.endState(t)
-	want := []string{"/bin/ecsmesh-init", "/consul-servers.json", "/envoy-bootstrap.json", "/state/live/consul-servers.json", "/state/lock", "/state/task.json", "catalog"}
+	want := []string{"/bin", "/bin/ecsmesh-init", "/consul-servers.json", "/envoy-bootstrap.json",
+		"/state", "/state/live", "/state/live/consul-servers.json", "/state/lock", "/state/task.json", "catalog"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(state))); diff != "" {
 		t.Error(diff)
 	}
@@ -462,104 +488,20 @@ func TestAFullVolume(t *testing.T) {
 	}
 }
 
-// TestKilledAnywhereAndRunAgain kills the program before and after each of
-// its requests takes effect; the next run ends as if there had been no other.
-func TestKilledAnywhereAndRunAgain(t *testing.T) {
-	clean := newWorld(t)
-	var mu sync.Mutex
-	var steps []string
-	record := func(step string) {
-		mu.Lock()
-		defer mu.Unlock()
-		steps = append(steps, step)
-	}
-	clean.gate.Store(&record)
-	if code, log := clean.register(t); code != 0 {
-		t.Fatalf("exit %d:\n%s", code, log)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if len(steps) < 10 {
-		t.Fatalf("only these steps were seen: %v", steps)
-	}
-	want := normal(clean)(clean.endState(t))
-	w := newWorld(t)
-	for i, step := range steps {
-		killAt(t, w, i)
-		if code, log := w.register(t); code != 0 {
-			t.Fatalf("after a kill %s: exit %d:\n%s", step, code, log)
-		}
-		if diff := cmp.Diff(want, normal(w)(w.endState(t))); diff != "" {
-			t.Fatalf("after a kill %s:\n%s", step, diff)
-		}
-		if _, err := w.consul.Client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-" + taskID}, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.RemoveAll(w.volume); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// normal takes out of an end state what differs between two worlds: the port
-// of the proxy before Consul.
-func normal(w *world) func(map[string]string) map[string]string {
-	var document struct {
-		ConsulServers struct{ HTTP struct{ Port int } }
-	}
-	if err := json.Unmarshal([]byte(w.env["ECSMESH_CONFIG"]), &document); err != nil {
-		panic(err) // the test wrote it
-	}
-	port := fmt.Sprint(document.ConsulServers.HTTP.Port)
-	return func(state map[string]string) map[string]string {
-		for name := range state {
-			state[name] = strings.ReplaceAll(state[name], port, "PORT")
-		}
-		return state
-	}
-}
-
-func killAt(t *testing.T, w *world, n int) {
-	t.Helper()
-	var count atomic.Int32
-	reached, killed := make(chan struct{}), make(chan struct{})
-	gate := func(string) {
-		if count.Add(1) == int32(n)+1 {
-			close(reached)
-			<-killed
-		}
-	}
-	w.gate.Store(&gate)
-	defer w.gate.Store(nil)
-	command := w.command("register")
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-reached:
-	case <-time.After(20 * time.Second):
-		t.Errorf("step %d was not reached", n)
-	}
-	if err := command.Process.Kill(); err != nil {
-		t.Error(err)
-	}
-	if err := command.Wait(); err == nil {
-		t.Error("the program ended well before it was killed")
-	}
-	close(killed)
-}
-
 func TestUsage(t *testing.T) {
 	for args, want := range map[string]struct {
 		code int
 		text string
 	}{
-		"-h":                {0, "Usage: ecsmesh-init"},
-		"check -h":          {0, "Usage: ecsmesh-init"},
-		"help":              {0, "Usage: ecsmesh-init"},
-		"check -timeout 0s": {2, "-timeout is 0s; want 1s or more"},
-		"register now":      {2, `unexpected argument "now"`},
-		"register -forever": {2, "flag provided but not defined: -forever"},
+		"-h":                   {0, "Usage: ecsmesh-init"},
+		"check -h":             {0, "Usage: ecsmesh-init"},
+		"help":                 {0, "Usage: ecsmesh-init"},
+		"check -timeout 0s":    {2, "-timeout is 0s; want 1s or more"},
+		"check -refresh 9ms":   {2, "-refresh is 9ms; want 1s or more"},
+		"check -refresh often": {2, `invalid value "often" for flag -refresh`},
+		"entrypoint -h":        {0, "stopTimeout must be longer"},
+		"register now":         {2, `unexpected argument "now"`},
+		"register -forever":    {2, "flag provided but not defined: -forever"},
 	} {
 		code, output := finish(t, exec.Command(binary, strings.Fields(args)...))
 		where := output
