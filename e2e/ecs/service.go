@@ -50,6 +50,12 @@ func (s *Service) Tasks() []string {
 	return slices.Clone(s.tasks)
 }
 
+// Define returns the definition of a task of the service that will have that
+// address, for a task that is to differ from the service's.
+func (s *Service) Define(ctx context.Context, address netip.Addr) (TaskDefinition, error) {
+	return s.opts.Define(ctx, address)
+}
+
 // Launch starts one more task and returns it at once: PROVISIONING. Each
 // change is made to its definition before.
 func (s *Service) Launch(ctx context.Context, changes ...func(*TaskDefinition)) (Task, error) {

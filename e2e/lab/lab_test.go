@@ -3,18 +3,18 @@ package lab_test
 import (
 	gocmp "cmp"
 	"context"
-	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
 	"net/netip"
 	"os"
-	"slices"
+	"runtime"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/lab"
@@ -23,6 +23,21 @@ import (
 
 // second is how long a second of a task definition lasts in these tests.
 const second = 300 * time.Millisecond
+
+// TestMain runs one test more at a time than there are processors, unless told
+// otherwise: labs wait more than they compute.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 func start(t *testing.T, opts lab.Options) *lab.Lab {
 	t.Helper()
@@ -183,82 +198,22 @@ func TestSingleTaskIsReplacedWithoutAFailedRequest(t *testing.T) {
 	noFailures(t, load.Stop())
 }
 
-func TestServerIsReplacedWhileRequestsFlow(t *testing.T) {
-	t.Parallel()
-	l, servers := startWithServers(t, lab.Options{})
-	must(t, l.UseHTTP(t.Context(), "web", "api"))
-	web, _ := startMesh(t, l, 1)
-	load := lab.StartLoad(t.Context(), web, 50)
-	fresh, err := l.ReplaceServer(t.Context(), servers[0])
-	must(t, err)
-	must(t, l.WaitPublished(t.Context(), servers[1], servers[2], fresh))
-	must(t, l.WaitLeader(t.Context()))
-	noFailures(t, load.Stop())
-	consul, err := l.ConsulAt(fresh.Address())
-	must(t, err)
-	raft, err := consul.Operator().RaftGetConfiguration(nil)
-	must(t, err)
-	if len(raft.Servers) != 3 || slices.ContainsFunc(raft.Servers, func(s *api.RaftServer) bool { return strings.HasPrefix(s.Address, servers[0].Address().String()) }) {
-		t.Errorf("servers in the quorum: %+v", raft.Servers)
-	}
-}
-
-// TestDisorderlyEvents has every event delivered twice, and the second time
-// late, when others have come in between.
-func TestDisorderlyEvents(t *testing.T) {
-	t.Parallel()
-	var late sync.WaitGroup
-	l, servers := startWithServers(t, lab.Options{Events: func(ctx context.Context, event ecs.Event, deliver func(ecs.Event)) {
-		deliver(event)
-		late.Go(func() {
-			select {
-			case <-time.After(2 * time.Second):
-				deliver(event)
-			case <-ctx.Done():
-			}
-		})
-	}})
-	task := launch(t, l.API)
-	must(t, l.WaitPassing(t.Context(), "api", task))
-	late.Wait() // RUNNING has come again
-	must(t, l.WaitPassing(t.Context(), "api", task))
-	must(t, l.API.Stop(task.TaskARN))
-	must(t, l.WaitDeregistered(t.Context(), task))
-	_, err := l.WaitTask(t.Context(), task, ecs.Task.Stopped)
-	must(t, err)
-	late.Wait() // so have the stop's
-	must(t, l.WaitEmpty(t.Context()))
-	must(t, l.WaitPublished(t.Context(), servers...))
-}
-
 func TestBadInputStopsTheTaskWithOneClearError(t *testing.T) {
 	t.Parallel()
 	l, _ := startWithServers(t, lab.Options{})
-	config := func(change func(map[string]any)) func(*ecs.TaskDefinition) {
-		return func(def *ecs.TaskDefinition) {
-			edit(t, def, func(value string) string {
-				var doc map[string]any
-				must(t, json.Unmarshal([]byte(value), &doc))
-				change(doc)
-				out, err := json.Marshal(doc)
-				must(t, err)
-				return string(out)
-			})
-		}
-	}
 	for name, c := range map[string]struct {
 		change func(*ecs.TaskDefinition)
 		want   []string
 	}{
-		"unknown field": {config(func(doc map[string]any) { doc["servise"] = map[string]any{} }), []string{"servise"}},
-		"two faults": {config(func(doc map[string]any) {
+		"unknown field": {configured(t, func(doc map[string]any) { doc["servise"] = map[string]any{} }), []string{"servise"}},
+		"two faults": {configured(t, func(doc map[string]any) {
 			doc["service"].(map[string]any)["port"] = 70000
 			doc["topology"] = "star"
 		}), []string{"service.port", "topology"}},
 		"bad JSON":  {func(def *ecs.TaskDefinition) { edit(t, def, func(s string) string { return s[:len(s)/2] }) }, []string{"ECSMESH_CONFIG"}},
 		"no config": {func(def *ecs.TaskDefinition) { def.Containers[0].Environment = nil }, []string{"ECSMESH_CONFIG"}},
 		"no such server": {func(def *ecs.TaskDefinition) {
-			config(func(doc map[string]any) { doc["consulServers"].(map[string]any)["hosts"] = "no-such-host.invalid" })(def)
+			configured(t, func(doc map[string]any) { doc["consulServers"].(map[string]any)["hosts"] = "no-such-host.invalid" })(def)
 			def.Containers[0].StartTimeout = 10 // it tries on until ECS stops it
 		}, []string{"no-such-host.invalid"}},
 	} {

@@ -20,6 +20,9 @@ const (
 
 	// consulTimeout bounds a request to a server that may be leaving.
 	consulTimeout = 5 * time.Second
+
+	// answerTimeout is what a server gets to show that it is not frozen.
+	answerTimeout = time.Second
 )
 
 // defineServer is the task definition of a Consul server. It joins the
@@ -31,7 +34,7 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 		"-bind=" + address.String(),
 		"-client=" + address.String(),
 		"-data-dir=/consul/data",
-		"-bootstrap-expect=" + strconv.Itoa(consulServerCount),
+		"-bootstrap-expect=" + strconv.Itoa(l.consuls),
 		"-dns-port=-1",
 		"-serf-wan-port=-1",
 		"-grpc-port=8502",
@@ -71,7 +74,7 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 func (l *Lab) serverAddresses() []netip.Addr {
 	var addresses []netip.Addr
 	for _, arn := range l.Servers.Tasks() {
-		if task, ok := l.ECS.Task(arn); ok {
+		if task, ok := l.ECS.Task(arn); ok && task.DesiredStatus == ecs.StatusRunning {
 			addresses = append(addresses, task.Address())
 		}
 	}
@@ -82,7 +85,7 @@ func (l *Lab) serverAddresses() []netip.Addr {
 // have a leader and their addresses are published.
 func (l *Lab) StartServers(ctx context.Context) ([]ecs.Task, error) {
 	var tasks []ecs.Task
-	for range consulServerCount {
+	for range l.consuls {
 		// Each one joins those before it.
 		task, err := l.Servers.Launch(ctx)
 		if err != nil {
@@ -122,12 +125,50 @@ func (l *Lab) UseHTTP(ctx context.Context, services ...string) error {
 	return nil
 }
 
-// Consul is a client of one of the servers that run.
+// Consul is a client of one of the servers that run and answer.
 func (l *Lab) Consul() (*api.Client, error) {
+	faults := []error{errors.New("reach Consul: no server answers")}
 	for _, address := range l.serverAddresses() {
+		if _, err := leaderKnownTo(address); err != nil {
+			faults = append(faults, err)
+			continue
+		}
 		return l.ConsulAt(address)
 	}
-	return nil, errors.New("reach Consul: no server task runs")
+	return nil, errors.Join(faults...)
+}
+
+// Leader is the server task that leads the others.
+func (l *Lab) Leader() (ecs.Task, error) {
+	faults := []error{errors.New("find Consul's leader: no server task is known to lead")}
+	for _, address := range l.serverAddresses() {
+		leader, err := leaderKnownTo(address)
+		faults = append(faults, err)
+		for _, arn := range l.Servers.Tasks() {
+			if task, ok := l.ECS.Task(arn); ok && task.Address() == leader {
+				return task, nil
+			}
+		}
+	}
+	return ecs.Task{}, errors.Join(faults...)
+}
+
+// leaderKnownTo is the address of the leader as a server knows it, without
+// asking others; invalid when it knows none.
+func leaderKnownTo(server netip.Addr) (netip.Addr, error) {
+	consul, err := consulAt(server, answerTimeout)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	leader, err := consul.Status().Leader()
+	if err != nil || leader == "" {
+		return netip.Addr{}, err
+	}
+	address, err := netip.ParseAddrPort(leader)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("find Consul's leader: %w", err)
+	}
+	return address.Addr(), nil
 }
 
 // ConsulURL is the address of a server task's HTTP interface.
@@ -135,12 +176,16 @@ func ConsulURL(task ecs.Task) string { return httpURL(task.Address(), consulPort
 
 // ConsulAt is a client of the server at an address.
 func (l *Lab) ConsulAt(address netip.Addr) (*api.Client, error) {
+	return consulAt(address, consulTimeout)
+}
+
+func consulAt(address netip.Addr, timeout time.Duration) (*api.Client, error) {
 	// The HTTP client is given whole, so that nothing of CONSUL_HTTP_* in the
 	// environment redirects it.
 	client, err := api.NewClient(&api.Config{
 		Address:    netip.AddrPortFrom(address, consulPort).String(),
 		Scheme:     "http",
-		HttpClient: &http.Client{Timeout: consulTimeout},
+		HttpClient: &http.Client{Timeout: timeout},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reach Consul at %s: %w", address, err)
