@@ -23,18 +23,10 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// function is one sandbox of a Lambda function, which has one invocation at a
-// time.
-type function struct {
-	front *front
-}
-
-func (f *function) busy() bool { return f.front.process.Load() != nil }
-
 // invokeDeregister hands a batch to deregister-tasks. When it has ended, SQS
 // does with the messages what the answer says.
-func (m *model) invokeDeregister(f *function, messages []*message) {
-	p := &process{name: "deregister-tasks", front: f.front, concerns: []string{"none"}}
+func (m *model) invokeDeregister(f *front, messages []*message) {
+	p := &process{name: "deregister-tasks", front: f, concerns: []string{"of its messages"}}
 	for _, msg := range messages {
 		msg.receives++
 		m.note("deregister-tasks gets %s: %s", msg.id, msg.about())
@@ -42,7 +34,7 @@ func (m *model) invokeDeregister(f *function, messages []*message) {
 			p.concerns = append(p.concerns, msg.task.id)
 		}
 	}
-	handler := deregister.New(catalog.New(m.servers(f.front)), m.metrics, m.logOf(p))
+	handler := deregister.New(catalog.New(m.servers(f)), m.metrics, m.logOf(p))
 	payload := json.RawMessage(m.encode(batch(messages)))
 	var (
 		answer any
@@ -86,7 +78,7 @@ func (m *model) invokeSweep(override bool) {
 	if override {
 		payload = json.RawMessage(`{"maxDeletes": 1000}`)
 	}
-	p := &process{name: "sweep", front: m.sweeper.front}
+	p := &process{name: "sweep", front: m.sweeper}
 	swept := &sweep.Sweep{
 		Publisher: published{},
 		Nodes:     catalog.New(m.servers(p.front)),
@@ -234,7 +226,7 @@ func waitForTheRest(v volume.Volume) {
 
 // newVolume is a shared volume for a task.
 func (m *model) newVolume(id string) volume.Volume {
-	return volume.Volume(filepath.Join(m.volume, id))
+	return volume.Volume(filepath.Join(m.folder, id))
 }
 
 // reported are the IDs of the messages that an answer reports as failed.

@@ -106,7 +106,7 @@ func batch(messages []*message) map[string]any {
 func (m *model) encode(value any) string {
 	text, err := json.Marshal(value)
 	if err != nil {
-		m.t.Fatalf("encode %v: %v", value, err)
+		m.fail("encode %v: %v", value, err)
 	}
 	return string(text)
 }

@@ -33,13 +33,13 @@ func (m *model) see() (before map[string]entry) {
 	options := &api.QueryOptions{RequireConsistent: true}
 	nodes, _, err := m.consul.Client.Catalog().Nodes(options)
 	if err != nil {
-		m.t.Fatalf("read the catalog: %v", err)
+		m.fail("read the catalog: %v", err)
 	}
 	checks, _, err := m.consul.Client.Health().State(api.HealthCritical, &api.QueryOptions{
 		RequireConsistent: true, Filter: fmt.Sprintf("CheckID == %q", mesh.LifecycleCheckID),
 	})
 	if err != nil {
-		m.t.Fatalf("read the catalog: %v", err)
+		m.fail("read the catalog: %v", err)
 	}
 	before = m.catalog
 	m.catalog = map[string]entry{}
@@ -194,17 +194,17 @@ func (msg *message) about() string {
 func (m *model) judgeAnswer(p *process, messages []*message, answer any, err error) (again []*message) {
 	failed, malformed := reported(answer)
 	if err := errors.Join(err, malformed); err != nil {
-		m.t.Fatalf("seed %d, step %d: %s failed as a whole: %v", m.seed, m.step, p.name, err)
+		m.fail("%s failed as a whole: %v", p.name, err)
 	}
 	for _, msg := range messages {
 		is := m.catalog[msg.node()]
 		ours := msg.task != nil && msg.state.desired == stopped
 		switch {
 		case msg.broken && !failed[msg.id]:
-			m.t.Fatalf("seed %d, step %d: a message that can't be read is taken for handled", m.seed, m.step)
+			m.fail("a message that can't be read is taken for handled")
 		case msg.broken:
 		case failed[msg.id] && !ours:
-			m.t.Fatalf("seed %d, step %d: reported as failed: %s, which asks for nothing", m.seed, m.step, msg.about())
+			m.fail("reported as failed: %s, which asks for nothing", msg.about())
 		case failed[msg.id] && is.present && is.presentSince > p.began: // it came just then: better once more
 		case failed[msg.id] && !p.faulty:
 			m.violated(msg.task.id, "reported as failed, though nothing was in the way: %s", msg.about())

@@ -47,10 +47,11 @@ type model struct {
 	*world
 	t      testing.TB
 	seed   uint64
-	step   int
+	steps  int        // to take before all comes to rest
+	step   int        // the present one
 	rng    *rand.Rand // of this step
 	calm   bool       // no more faults
-	volume string     // holds the tasks' shared volumes
+	folder string     // holds the tasks' shared volumes
 	trace  trace
 
 	consul       *consultest.Server
@@ -61,9 +62,9 @@ type model struct {
 	fronts       []*front
 
 	processes  []*process
-	late       []*call // carried out at some time, though nobody waits any more
-	deregister []*function
-	sweeper    *function
+	late       []*call  // carried out at some time, though nobody waits any more
+	deregister []*front // one for each sandbox of the function
+	sweeper    *front
 	metrics    *metrics.Writer
 
 	catalog   map[string]entry // the tasks' nodes, by name, after the last step
@@ -73,12 +74,13 @@ type model struct {
 	happened  map[string]int   // how often ours did what to a node
 }
 
-func newModel(t testing.TB, seed uint64) *model {
+func newModel(t testing.TB, seed uint64, steps int) *model {
 	m := &model{
 		world:     newWorld(),
 		t:         t,
 		seed:      seed,
-		volume:    t.TempDir(),
+		steps:     steps,
+		folder:    t.TempDir(),
 		consul:    consultest.Start(t),
 		over:      make(chan struct{}),
 		metrics:   metrics.NewWriter(io.Discard, "model"),
@@ -89,9 +91,9 @@ func newModel(t testing.TB, seed uint64) *model {
 	m.envoyAndApps = unshared(m.serveEnvoyAndApps)
 	m.metadata = unshared(m.serveMetadata)
 	for range 2 {
-		m.deregister = append(m.deregister, &function{front: m.newFront()})
+		m.deregister = append(m.deregister, m.newFront())
 	}
-	m.sweeper = &function{front: m.newFront()}
+	m.sweeper = m.newFront()
 	t.Cleanup(m.close)
 	return m
 }
@@ -120,8 +122,8 @@ func (m *model) close() {
 }
 
 // run takes the steps, lets the world come to rest, and expects the truth.
-func (m *model) run(steps int) {
-	for range steps {
+func (m *model) run() {
+	for range m.steps {
 		m.takeStep()
 	}
 	m.comeToRest()
@@ -142,7 +144,8 @@ func (m *model) takeStep() {
 		m.goOn(p)
 		return
 	}
-	for !m.pick().do(m) {
+	for done := false; !done; {
+		done = m.pick().do(m)
 	}
 }
 

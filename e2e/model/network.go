@@ -35,6 +35,9 @@ func (m *model) newFront() *front {
 	return f
 }
 
+// busy tells whether one of ours is at work behind it.
+func (f *front) busy() bool { return f.process.Load() != nil }
+
 // addrs are two servers, both of them the same one: after a failure the other is
 // tried at once, and only after both there is a pause, which takes real time.
 func (f *front) addrs() []netip.Addr { return []netip.Addr{f.addr.Addr(), f.addr.Addr()} }
@@ -42,7 +45,7 @@ func (f *front) addrs() []netip.Addr { return []netip.Addr{f.addr.Addr(), f.addr
 func (m *model) servers(f *front) *consul.Servers {
 	servers, err := consul.NewServers(f.addrs(), consul.Options{Port: int(f.addr.Port())})
 	if err != nil {
-		m.t.Fatal(err)
+		m.fail("%v", err)
 	}
 	return servers
 }
@@ -69,7 +72,10 @@ func (m *model) serve(f *front, w http.ResponseWriter, r *http.Request) {
 	c := &call{process: p, request: &request{r.Method, r.URL.RequestURI(), r.Header, body}}
 	c.what = c.request.describe()
 	fate := p.ask(c, m.over)
-	defer close(c.done)
+	defer func() {
+		c.gaveUp = r.Context().Err() != nil
+		close(c.done)
+	}()
 	var (
 		answer *http.Response
 		text   []byte

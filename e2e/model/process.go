@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,6 +47,7 @@ type call struct {
 	until   int           // the step before which it isn't decided
 	fate    chan fate     // what becomes of it
 	done    chan struct{} // closed when that has become of it
+	gaveUp  bool          // its caller did, after a real time-out
 }
 
 // fate is what becomes of a call.
@@ -61,7 +63,14 @@ const (
 )
 
 func (f fate) String() string {
-	return [...]string{"is carried out", "does not arrive", "is carried out, and its answer is lost", "is held back", "does not arrive, as the caller is killed", "is carried out, and the caller is killed"}[f]
+	return [...]string{
+		carryOut:   "is carried out",
+		refuse:     "does not arrive",
+		loseAnswer: "is carried out, and its answer is lost",
+		holdBack:   "is held back",
+		kill:       "does not arrive, as the caller is killed",
+		killAfter:  "is carried out, and the caller is killed",
+	}[f]
 }
 
 func (f fate) arrives() bool { return f == carryOut || f == loseAnswer || f == killAfter }
@@ -114,7 +123,7 @@ func (m *model) await(p *process) (ended bool) {
 		p.calls = append(p.calls, c)
 		return false
 	case <-time.After(hang):
-		m.t.Fatalf("seed %d, step %d: %s hangs", m.seed, m.step, p.name)
+		m.fail("%s hangs", p.name)
 		return false
 	}
 }
@@ -163,6 +172,7 @@ func (m *model) decide(c *call, f fate) {
 	c.fate <- f
 	if c.request != nil {
 		<-c.done
+		p.faulty = p.faulty || c.gaveUp
 	}
 	ended := m.await(p)
 	if c.changes() && f.arrives() {
@@ -179,16 +189,9 @@ func (m *model) end(p *process) {
 	if p.task != nil {
 		p.task.process = nil
 	}
-	for i, other := range m.processes {
-		if other == p {
-			m.processes = append(m.processes[:i], m.processes[i+1:]...)
-			break
-		}
-	}
+	m.processes = slices.DeleteFunc(m.processes, func(other *process) bool { return other == p })
 	m.noteOf(p, "ends")
-	if p.ended != nil {
-		p.ended()
-	}
+	p.ended()
 }
 
 // stopProcess kills the process in a task, as ECS does with its containers.

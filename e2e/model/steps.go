@@ -40,7 +40,7 @@ func kinds() []kind {
 		{1, (*model).sendJunk},
 		{5, (*model).deliverLate},
 		{6, (*model).drainByHand},
-		{2, (*model).deleteByHand},
+		{4, (*model).deleteByHand},
 		{1, (*model).takeSnapshot},
 		{1, (*model).restoreSnapshot},
 		// time
@@ -293,7 +293,7 @@ func (m *model) deliverLate() bool {
 	}
 	m.note("%s: %s, held back at first, is carried out", c.process.name, c.what)
 	if _, _, err := m.pass(c.request); err != nil {
-		m.t.Fatalf("%s: %v", c.what, err)
+		m.fail("%s: %v", c.what, err)
 	}
 	m.observe(c.process)
 	return true
@@ -314,7 +314,7 @@ func (m *model) drainByHand() bool {
 		},
 	}, nil)
 	if err != nil {
-		m.t.Fatalf("drain %s: %v", t.id, err)
+		m.fail("drain %s: %v", t.id, err)
 	}
 	m.see()
 	return true
@@ -332,7 +332,7 @@ func (m *model) deleteByHand() bool {
 	}
 	m.note("somebody deletes %s %s", t.id, gone.ServiceID)
 	if _, err := m.consul.Client.Catalog().Deregister(gone, nil); err != nil {
-		m.t.Fatalf("delete %s: %v", t.id, err)
+		m.fail("delete %s: %v", t.id, err)
 	}
 	m.see()
 	return true
@@ -344,12 +344,12 @@ const mostSnapshots = 3
 func (m *model) takeSnapshot() bool {
 	reader, _, err := m.consul.Client.Snapshot().Save(nil)
 	if err != nil {
-		m.t.Fatalf("take a snapshot: %v", err)
+		m.fail("take a snapshot: %v", err)
 	}
 	defer reader.Close()
 	snapshot, err := io.ReadAll(reader)
 	if err != nil {
-		m.t.Fatalf("take a snapshot: %v", err)
+		m.fail("take a snapshot: %v", err)
 	}
 	if len(m.snapshots) == mostSnapshots {
 		take(m, &m.snapshots)
@@ -367,7 +367,7 @@ func (m *model) restoreSnapshot() bool {
 	}
 	m.note("snapshot restored")
 	if err := m.consul.Client.Snapshot().Restore(nil, bytes.NewReader(snapshot)); err != nil {
-		m.t.Fatalf("restore a snapshot: %v", err)
+		m.fail("restore a snapshot: %v", err)
 	}
 	m.see()
 	return true

@@ -44,7 +44,7 @@ func (t *trace) about(id string, n int) string {
 		}
 	}
 	slices.Reverse(found)
-	return shortIDs(strings.Join(found, "\n"))
+	return strings.Join(found, "\n")
 }
 
 // shortIDs shortens the IDs of the tasks, which are numbers.
@@ -93,6 +93,12 @@ const traced = 60
 // violated ends the run: an invariant doesn't hold for a task.
 func (m *model) violated(id, format string, args ...any) {
 	m.t.Helper()
-	m.t.Fatalf("seed %d, step %d: %s\nrun it again with MODEL_SEED=%d\nthe last of what happened to task %s:\n%s",
-		m.seed, m.step, shortIDs(fmt.Sprintf(format, args...)), m.seed, shortIDs(id), m.trace.about(id, traced))
+	m.fail("%s\nthe last of what happened to task %s:\n%s", fmt.Sprintf(format, args...), id, m.trace.about(id, traced))
+}
+
+// fail ends the run.
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("seed %d, step %d (MODEL_SEED=%d MODEL_STEPS=%d runs it again): %s",
+		m.seed, m.step, m.seed, m.steps, shortIDs(fmt.Sprintf(format, args...)))
 }

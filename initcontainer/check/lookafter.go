@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -18,14 +15,9 @@ import (
 	"ecsmesh/shared/consul"
 )
 
-const (
-	// askTimeout bounds one reading of the servers' addresses from their
-	// source, which comes before Consul's share.
-	askTimeout = 2 * time.Second
-
-	// dialTimeout bounds the look whether a server can be reached.
-	dialTimeout = 300 * time.Millisecond
-)
+// askTimeout bounds one reading of the servers' addresses from their source,
+// which comes before Consul's share.
+const askTimeout = 2 * time.Second
 
 func (s *synchronization) lookAndTell(ctx context.Context, told, now statuses, alive bool) error {
 	if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
@@ -100,8 +92,12 @@ func (s *synchronization) restore(ctx context.Context, now statuses, damage stri
 // task meanwhile: its drain found no node, and won't come again.
 func (s *synchronization) takeBackIfStopping(ctx context.Context) error {
 	meta, err := s.readMetadata(ctx)
-	if err != nil || !meta.Stopping() {
-		return nil //nolint:nilerr // it ran a moment ago, and nothing says otherwise
+	if err != nil {
+		s.Log.Warn("not known whether the task began to stop meanwhile", "error", err)
+		return nil
+	}
+	if !meta.Stopping() {
+		return nil
 	}
 	s.Log.Info("the task is stopping; its registration is taken back")
 	return s.servers.Do(ctx, s.task.Registration.Remove)
@@ -155,30 +151,13 @@ func (s *synchronization) read(ctx context.Context) (found registration.Found, s
 // reach one of them: where it reaches Consul through a load balancer, or from
 // another network, the servers' own addresses may be of no use to it.
 func (s *synchronization) follow(ctx context.Context, servers []netip.Addr) {
-	if !s.reachable(ctx, servers) {
+	if !consul.AnyReachable(ctx, servers, s.task.GRPCPort) {
 		s.Log.Warn("the list of servers stays as it is: none of those that Consul names can be reached", "servers", servers)
 		return
 	}
 	if err := s.adopt(servers); err != nil {
 		s.Log.Warn("the list of servers stays as it is", "error", err)
 	}
-}
-
-func (s *synchronization) reachable(ctx context.Context, servers []netip.Addr) bool {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	reached := make([]bool, len(servers))
-	var dials sync.WaitGroup
-	for i, addr := range servers {
-		dials.Go(func() {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(addr.String(), strconv.Itoa(s.task.GRPCPort)))
-			if err == nil {
-				reached[i] = conn.Close() == nil
-			}
-		})
-	}
-	dials.Wait()
-	return slices.Contains(reached, true)
 }
 
 // adopt gives Envoy, and the runs to come, another list of servers.

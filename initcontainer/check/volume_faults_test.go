@@ -125,7 +125,7 @@ func TestCheckOnAVolumeThatFails(t *testing.T) {
 			"nr_inodes=40", `i=0; while touch "$V/filler$i"; do i=$((i + 1)); done`, `rm "$V"/filler*`,
 		},
 		"it is read-only": {
-			"size=64m", `mount -o remount,ro "$V"`, `mount -o remount,rw "$V"`,
+			"size=64m", `mount -o remount,bind,ro "$V"`, `mount -o remount,bind,rw "$V"`,
 		},
 	} {
 		for when, runs := range map[string]int{"from the first run on": 0, "later": 1} {
@@ -230,7 +230,7 @@ func TestRegisterOnAVolumeThatFails(t *testing.T) {
 			want: []string{"on the shared volume", "no space left on device", "give the task more ephemeral storage"},
 		},
 		"it is read-only": {
-			options: "size=64m", fail: `mount -o remount,ro "$V"`,
+			options: "size=64m", fail: `mount -o remount,bind,ro "$V"`,
 			want: []string{"on the shared volume", "read-only file system", "mount the volume so that this container may write to it"},
 		},
 	} {

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -44,4 +48,30 @@ func CurrentServers(ctx context.Context, client *api.Client) ([]netip.Addr, erro
 	}
 	slices.SortFunc(servers, netip.Addr.Compare)
 	return slices.Compact(servers), nil
+}
+
+// reachTimeout bounds AnyReachable. A server on the same network accepts a
+// connection within milliseconds.
+const reachTimeout = 300 * time.Millisecond
+
+// AnyReachable tells whether one of the servers accepts connections at a port.
+// What Consul says of its servers need not be of use to the caller: it may
+// reach Consul only through a load balancer, and after a snapshot was restored
+// Consul names the servers of the time before, until it notices.
+func AnyReachable(ctx context.Context, servers []netip.Addr, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	reached := make([]bool, len(servers))
+	var dials sync.WaitGroup
+	for i, addr := range servers {
+		dials.Go(func() {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(addr.String(), strconv.Itoa(port)))
+			if err == nil {
+				_ = conn.Close() // it was there
+				reached[i] = true
+			}
+		})
+	}
+	dials.Wait()
+	return slices.Contains(reached, true)
 }

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -121,5 +122,21 @@ func TestCurrentServersAreNeverAPartOrNone(t *testing.T) {
 				t.Errorf("asked for %s", asked)
 			}
 		})
+	}
+}
+
+func TestAnyReachable(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	at := netip.MustParseAddrPort(listener.Addr().String())
+	gone := netip.MustParseAddr("127.200.0.1") // nobody listens there
+	if !AnyReachable(t.Context(), []netip.Addr{gone, at.Addr()}, int(at.Port())) {
+		t.Error("one of two can be reached, and it isn't found")
+	}
+	if AnyReachable(t.Context(), []netip.Addr{gone}, int(at.Port())) || AnyReachable(t.Context(), nil, int(at.Port())) {
+		t.Error("what nobody listens at is found")
 	}
 }

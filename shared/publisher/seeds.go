@@ -55,6 +55,9 @@ func (s *seedServers) Servers(ctx context.Context) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask Consul at the seeds %s: %w", s.addrs, err)
 	}
+	if !consul.AnyReachable(ctx, current, s.port) {
+		return nil, fmt.Errorf("ask Consul at the seeds %s: none of the servers %s that it names can be reached at port %d", s.addrs, current, s.port)
+	}
 	return current, nil
 }
 

@@ -55,6 +55,9 @@ func (e *ECS) Describe(ctx context.Context, cluster string, tasks []string) (map
 	case errors.As(err, &refused):
 		err = fmt.Errorf("%w (%w)", ErrRefused, err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: ECS throttled the calls, or was not reached, until the time was up", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("describe %d tasks of %s: %w", len(tasks), cluster, err)
 	}
