@@ -67,21 +67,22 @@ func (s *synchronization) restore(ctx context.Context, now statuses, damage stri
 	}
 	s.forget()
 	var (
-		whole     = now.in(s.task.Registration)
-		successor *registration.SuccessorError
+		whole    = now.in(s.task.Registration)
+		givenWay bool
 	)
 	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		err := whole.Restore(ctx, client)
-		if errors.As(err, &successor) {
+		var successor *registration.SuccessorError
+		if givenWay = errors.As(err, &successor); givenWay {
+			log.Warn("the registration is not restored", "because", successor)
 			return nil // no server will say otherwise
 		}
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, fmt.Errorf("register again: %w", err)
-	case successor != nil:
-		log.Warn("the registration is not restored", "because", successor)
+	}
+	if givenWay {
 		return true, nil
 	}
 	log.Warn("registered again")
