@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"ecsmesh/e2e/consultest"
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
 
 	"github.com/hashicorp/consul/api"
@@ -83,7 +86,7 @@ func (m *model) observe(p *process) {
 		t := m.task(id)
 		if was.String() != is.String() {
 			m.noteOf(p, "· %s was %s and is %s", id, was, is)
-			m.happened[fmt.Sprintf("%s: %s, then %s", p.kind(), was.word(), is.word())]++
+			m.happened[fmt.Sprintf("%s: %s, then %s", p.actor(), was.word(), is.word())]++
 		}
 		if was.present && !is.present {
 			p.removed = append(p.removed, id)
@@ -257,7 +260,11 @@ func (m *model) fault(t *task, mayBeDrained bool) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	found, err := known.Registration.Read(ctx, m.consul.Client)
+	servers, err := consul.NewServers([]netip.Addr{m.consul.Addr}, consul.Options{Port: consultest.HTTPPort})
+	if err != nil {
+		return err.Error()
+	}
+	found, err := known.Registration.Read(ctx, servers)
 	if err != nil {
 		return err.Error()
 	}

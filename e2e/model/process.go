@@ -33,10 +33,10 @@ type process struct {
 	ended   func()  // looks at what came of it
 }
 
-// kind is what kind of process it is.
-func (p *process) kind() string {
-	kind, _, _ := strings.Cut(p.name, " ")
-	return kind
+// actor is which of ours it is.
+func (p *process) actor() string {
+	actor, _, _ := strings.Cut(p.name, " ")
+	return actor
 }
 
 // call is a remote call of a process.

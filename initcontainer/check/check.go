@@ -39,10 +39,11 @@ const (
 	LeastBudget = time.Second
 
 	// DefaultRefresh is how often a task looks after its registration and
-	// its list of servers: three reads that Consul answers from memory.
+	// its list of servers: three reads of Consul.
 	DefaultRefresh = time.Minute
 
-	// LeastRefresh keeps a mesh of many tasks from wearing Consul out.
+	// LeastRefresh is for small meshes. With N tasks whose Consul is gone, SSM
+	// is read N times in four refreshes.
 	LeastRefresh = time.Second
 )
 
@@ -89,6 +90,7 @@ func (r Run) Do(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Budget)
 	defer cancel()
+	own := r.ownContainer(ctx)
 	probed := make(chan error, 1)
 	synced := make(chan struct{})
 	go func() {
@@ -103,7 +105,7 @@ func (r Run) Do(ctx context.Context) error {
 	select {
 	case err := <-probed:
 		if err == nil && r.UntilPassing {
-			return r.passed(context.WithoutCancel(ctx))
+			return r.passed(own)
 		}
 		return err
 	default:
@@ -128,6 +130,9 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 	if errors.Is(err, volume.ErrLocked) {
 		r.Log.Debug("another run is at work")
 		return
+	}
+	if r.UntilPassing && !r.Volume.Writable() {
+		return // Envoy's health check sees to Consul, and remembers what it told
 	}
 	if err == nil {
 		err = r.sync(ctx, task, ready)
@@ -160,8 +165,8 @@ func (t Task) whole() bool {
 // sync looks at the service and at Envoy, and brings Consul up to date.
 func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
 	metadata := r.metadata(ctx)
-	told := r.told(task)
-	now := verdict(task.Registration, r.look(ctx, task, told, metadata), envoyReady)
+	told := r.told()
+	now := verdict(task.Registration, r.look(ctx, task, told.statuses, metadata), envoyReady)
 	return r.newSync(task, metadata).bring(ctx, told, now)
 }
 
@@ -221,60 +226,79 @@ func (r Run) readMetadata(ctx context.Context) (taskmeta.Task, error) {
 	return endpoint.Task(ctx)
 }
 
-// told is what Consul was told last: by an earlier run or, where that is not
-// certain, what the registration said, which no run of a check ever finds.
-func (r Run) told(task Task) statuses {
+// memory is what Consul was told last. It is certain only where Consul has
+// confirmed it, and nothing was told since.
+type memory struct {
+	statuses
+	certain bool
+}
+
+// told remembers what earlier runs told Consul.
+func (r Run) told() memory {
 	if !r.Volume.Writable() {
 		// Nothing of what is told from here on can be remembered.
-		r.Log.Warn("telling Consul everything at every run: the shared volume can't be written to", "volume", string(r.Volume))
-		return statuses{}
+		r.Log.Warn("asking Consul at every run what it was told: the shared volume can't be written to", "volume", string(r.Volume))
+		return memory{}
 	}
 	told := statuses{}
 	err := volume.ReadJSON(r.Volume.Checks(), &told)
-	if err == nil {
-		return told
+	switch {
+	case err == nil:
+		return memory{told, true}
+	case !errors.Is(err, fs.ErrNotExist):
+		r.Log.Warn("asking Consul what it was told", "error", err)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		// Told twice is harmless; not told is not.
-		r.Log.Warn("telling Consul everything again", "error", err)
-		return statuses{}
+	return memory{}
+}
+
+// ownContainer finds out, beside all else, in which container this runs, where
+// that matters: for UntilPassing, before the service passed.
+func (r Run) ownContainer(ctx context.Context) <-chan string {
+	own := make(chan string, 1)
+	if _, err := os.Stat(r.Volume.Passed()); err == nil || !r.UntilPassing {
+		return own
 	}
-	return statusesOf(task.Registration.Checks())
+	go func() {
+		endpoint, err := taskmeta.FromEnvironment(r.Getenv)
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+		defer cancel()
+		if name, err := endpoint.ContainerName(ctx); err == nil {
+			own <- name
+		}
+	}()
+	return own
 }
 
 // passed returns nil once Consul was told that the service passes.
-func (r Run) passed(ctx context.Context) error {
+func (r Run) passed(own <-chan string) error {
 	if _, err := os.Stat(r.Volume.Passed()); err == nil {
 		return nil
 	}
 	waiting := errors.New("wait for the service: Consul was not told yet that it passes")
 	task, err := r.task()
-	if err != nil || len(task.Containers) == 0 {
-		return waiting
+	if err != nil {
+		return err
 	}
 	// Where the service waits for this very container to be healthy, neither
 	// may wait for the other: all but the container has to pass.
-	own, err := r.containerName(ctx)
-	if err != nil || !slices.Contains(task.Containers, own) {
+	var name string
+	select {
+	case name = <-own:
+	default:
+	}
+	told := statuses{}
+	if !slices.Contains(task.Containers, name) || volume.ReadJSON(r.Volume.Checks(), &told) != nil {
 		return waiting
 	}
-	told := r.told(task)
 	service := task.Registration.Service
 	for _, check := range service.Checks {
 		found := told[check.CheckID].Status
-		if check.CheckID != mesh.CheckID(service.Service.ID, own) && found != api.HealthPassing && found != api.HealthWarning {
+		if check.CheckID != mesh.CheckID(service.Service.ID, name) && found != api.HealthPassing && found != api.HealthWarning {
 			return waiting
 		}
 	}
 	return nil
-}
-
-func (r Run) containerName(ctx context.Context) (string, error) {
-	endpoint, err := taskmeta.FromEnvironment(r.Getenv)
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
-	defer cancel()
-	return endpoint.ContainerName(ctx)
 }

@@ -364,7 +364,7 @@ func TestADeregisteredTaskDoesNotComeBack(t *testing.T) {
 	if node, _, err := b.client.Catalog().Node("ecs-a1", nil); err != nil || node != nil {
 		t.Errorf("the node is back: %+v, %v", node, err)
 	}
-	if !strings.Contains(b.log.String(), "Missing node registration") {
+	if !strings.Contains(b.log.String(), "still in the catalog") {
 		t.Errorf("the log does not say why:\n%s", b.log)
 	}
 }

@@ -69,7 +69,7 @@ func FuzzStateFiles(f *testing.F) {
 		if err != nil {
 			return // the health check says so
 		}
-		told := run.told(read)
+		told := run.told()
 		found := make([]status, len(read.Checks)+len(read.Containers))
 		for i := range found {
 			found[i] = status{api.HealthPassing, "as made up"}
@@ -79,14 +79,14 @@ func FuzzStateFiles(f *testing.F) {
 			if envoy != nil && len(read.Registration.Sidecar.Checks) > 0 && verdict.passing(read.Registration) {
 				t.Error("the task takes traffic although Envoy is not ready")
 			}
-			verdict.changed(read.Registration, told)
+			verdict.changed(read.Registration, told.statuses)
 			verdict.in(read.Registration)
 		}
 		sync := run.newSync(read, nil)
 		if !sync.remember() {
 			t.Fatal("what runs remember is lost although it can be written")
 		}
-		_, _ = sync.reach(sync.current()) // addresses that are none are an error
+		_ = sync.reach() // addresses that are none are an error
 		expectPlans(t, sync.upkeep, now, run.Refresh)
 	})
 }
@@ -97,7 +97,7 @@ func expectPlans(t *testing.T, u upkeep, now time.Time, refresh time.Duration) {
 	t.Helper()
 	for what, next := range map[string]upkeep{
 		"nothing": u, "a look": u.looked(now, refresh), "an answer": u.answered(), "silence": u.silent(now, refresh),
-		"a loss": u.lost(now), "a look at what is whole": u.whole(now, refresh),
+		"a loss": u.lost(refresh), "a look at what is whole": u.whole(now),
 	} {
 		if wait := next.LookAt.Sub(now); wait > 2*refresh {
 			t.Errorf("after %s, the task is looked after in %s", what, wait)
@@ -109,7 +109,9 @@ func expectPlans(t *testing.T, u upkeep, now time.Time, refresh time.Duration) {
 	if next := u.asked(now, refresh); u.askDue(now) && next.askDue(now) {
 		t.Errorf("after the source was asked it is asked again at once: %+v", next)
 	}
-	if next := u.restored(now, refresh); next.restoreDue(now) {
-		t.Errorf("after the task was registered again it may be again at once: %+v", next)
+	for _, next := range []upkeep{u.tried(now), u.tried(now).restored(now, refresh)} {
+		if wait := next.restoreAt(refresh).Sub(now); wait < refresh || wait > longestRestoring {
+			t.Errorf("after the task registered again it may do so in %s: %+v", wait, next)
+		}
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/registration"
 	"ecsmesh/shared/consul"
@@ -19,89 +17,100 @@ import (
 // which comes before Consul's share.
 const askTimeout = 2 * time.Second
 
-func (s *synchronization) lookAndTell(ctx context.Context, told, now statuses, alive bool) error {
-	if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
-		// Once more at the next run, and at every one, would be too much.
-		s.Log.Warn("the task is not looked after", "error", err)
-		return s.tell(ctx, told, now)
+// lookAfter reads the task's registration back, mends what is damaged, and then
+// follows Consul's servers. It says whether it tried to register the task again.
+func (s *synchronization) lookAfter(ctx context.Context, now statuses, alive bool) (tried bool, err error) {
+	// It takes what is left of the run's time, since it comes rarely and half of
+	// it helps nobody.
+	if end, bounded := ctx.Deadline(); bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-s.consulShare()/4))
+		defer cancel()
 	}
-	found, servers, err := s.read(ctx)
+	found, err := s.task.Registration.Read(ctx, s)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s.keep(s.upkeep.answered())
-	if len(servers) > 0 && !sameServers(servers, s.current()) {
-		s.follow(ctx, servers)
+	tried, err = s.mend(ctx, found, now, alive)
+	s.follow(ctx)
+	return tried, err
+}
+
+// mend has Consul have the task's registration, and its checks as they are now.
+func (s *synchronization) mend(ctx context.Context, found registration.Found, now statuses, alive bool) (tried bool, err error) {
+	seen := s.upkeep
+	seen.Lost = s.task.Registration.Gone(found)
+	damage := s.task.Registration.Damage(found)
+	if damage == "" {
+		seen = seen.whole(s.Now())
 	}
-	if damage := s.task.Registration.Damage(found); damage != "" {
-		restored, err := s.restore(ctx, now, damage, alive)
-		if restored || err != nil || found.Node == nil {
-			return err
-		}
-	} else {
-		s.keep(s.upkeep.whole(s.Now(), s.Refresh))
+	s.keep(seen)
+	if damage != "" && s.mayRestore(damage, alive) {
+		return true, s.restore(ctx, found, now, damage)
+	}
+	if seen.Lost {
+		return false, nil
 	}
 	// What Consul has counts, not what it was told: a write may have been lost,
 	// or come late, and others can write, too.
-	if told = statusesOf(found.Checks); len(now.changed(s.task.Registration, told)) == 0 {
-		return s.confirm(now)
-	}
-	return s.tell(ctx, told, now)
+	return false, s.tell(ctx, memory{statuses: statusesOf(found.Checks)}, now)
 }
 
-// restore registers the task again, with its checks as they are, and says
-// whether it did. A task of which it is not certain that ECS wants it to run
-// stays out: deregister-tasks or the sweep may be right.
-func (s *synchronization) restore(ctx context.Context, now statuses, damage string, alive bool) (bool, error) {
+// mayRestore tells whether the task may register again. One of which it is not
+// certain that ECS wants it to run stays out: deregister-tasks or the sweep may
+// be right.
+func (s *synchronization) mayRestore(damage string, alive bool) bool {
 	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
+	at := s.upkeep.restoreAt(s.Refresh)
 	switch {
 	case !alive:
 		log.Warn("the registration is damaged, and stays so while it is not known whether the task is stopping")
-		return false, nil
-	case !s.upkeep.restoreDue(s.Now()):
-		log.Warn("the registration has vanished again; something takes it away", "next", s.upkeep.RestoredAt.Add(s.upkeep.RestorePause))
-		return false, nil
+		return false
+	case s.Now().Before(at) && !s.upkeep.RestoredAt.IsZero():
+		log.Warn("the registration is damaged again after it was restored: something takes it away", "notBefore", at)
+		return false
+	case s.Now().Before(at):
+		log.Warn("the registration is damaged, and was not restored at the last try", "notBefore", at)
+		return false
 	}
-	if err := s.note(s.upkeep.restored(s.Now(), s.Refresh)); err != nil {
-		return false, err
-	}
-	s.forget()
-	var (
-		whole    = now.in(s.task.Registration)
-		givenWay bool
-	)
-	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		err := whole.Restore(ctx, client)
-		var successor *registration.SuccessorError
-		if givenWay = errors.As(err, &successor); givenWay {
-			log.Warn("the registration is not restored", "because", successor)
-			return nil // no server will say otherwise
-		}
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("register again: %w", err)
-	}
-	if givenWay {
-		return true, nil
-	}
-	log.Warn("registered again")
-	return true, errors.Join(s.takeBackIfStopping(ctx), s.confirm(now))
+	return true
 }
 
-// takeBackIfStopping removes what was just registered if ECS began to stop the
-// task meanwhile: its drain found no node, and won't come again.
-func (s *synchronization) takeBackIfStopping(ctx context.Context) error {
-	meta, err := s.readMetadata(ctx)
+// restore registers the task again, with its checks as they are.
+func (s *synchronization) restore(ctx context.Context, found registration.Found, now statuses, damage string) error {
+	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
+	if err := s.note(s.upkeep.tried(s.Now())); err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	s.forget()
+	err := now.in(s.task.Registration).Restore(ctx, s, found)
+	var successor *registration.SuccessorError
+	if errors.As(err, &successor) {
+		return fmt.Errorf("not registered again: %w; if that is a dead task's, the sweep removes it", err)
+	}
 	if err != nil {
-		s.Log.Warn("not known whether the task began to stop meanwhile", "error", err)
-		return nil
+		return fmt.Errorf("register again: %w", err)
 	}
-	if !meta.Stopping() {
-		return nil
+	log.Warn("registered again")
+	s.keep(s.upkeep.restored(s.Now(), s.Refresh))
+	return s.confirm(now)
+}
+
+// takeBack removes what was registered again of a task that ECS is stopping.
+func (s *synchronization) takeBack(ctx context.Context) error {
+	s.Log.Info("the task is stopping; that it was registered again is taken back")
+	if err := s.reach(); err != nil {
+		return err
 	}
-	s.Log.Info("the task is stopping; its registration is taken back")
-	return s.servers.Do(ctx, s.task.Registration.Remove)
+	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
+	defer cancel()
+	if err := s.task.Registration.Remove(ctx, s); err != nil {
+		return err // the next run tries again
+	}
+	over := s.upkeep
+	over.WatchUntil = time.Time{}
+	s.keep(over)
+	return nil
 }
 
 // ask reads the servers from where the task had the first from, after none of
@@ -132,31 +141,22 @@ func (s *synchronization) askSource(ctx context.Context) (others bool, err error
 	return true, s.adopt(addrs)
 }
 
-// read asks Consul for the task's registration and for its servers, which are
-// none where it doesn't say.
-func (s *synchronization) read(ctx context.Context) (found registration.Found, servers []netip.Addr, err error) {
-	err = s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		var err error
-		if found, err = s.task.Registration.Read(ctx, client); err != nil {
-			return err
-		}
-		if servers, err = consul.CurrentServers(ctx, client); err != nil {
-			s.Log.Warn("the list of servers stays as it is", "error", err)
-		}
-		return nil
-	})
-	return found, servers, err
-}
-
 // follow takes over the servers that Consul itself names, if the task can
-// reach one of them: where it reaches Consul through a load balancer, or from
-// another network, the servers' own addresses may be of no use to it.
-func (s *synchronization) follow(ctx context.Context, servers []netip.Addr) {
-	if !consul.AnyReachable(ctx, servers, s.task.GRPCPort) {
-		s.Log.Warn("the list of servers stays as it is: none of those that Consul names can be reached", "servers", servers)
+// reach one of them as Envoy does and as it does itself: where it reaches
+// Consul through a load balancer, or from another network, the servers' own
+// addresses may be of no use to it.
+func (s *synchronization) follow(ctx context.Context) {
+	servers, err := s.servers.Current(ctx)
+	switch {
+	case err != nil:
+	case sameServers(servers, s.current()):
 		return
+	case !consul.AnyReachable(ctx, servers, s.task.HTTPPort, s.task.GRPCPort):
+		err = fmt.Errorf("follow Consul's servers: none of %s can be reached at the ports %d and %d", servers, s.task.HTTPPort, s.task.GRPCPort)
+	default:
+		err = s.adopt(servers)
 	}
-	if err := s.adopt(servers); err != nil {
+	if err != nil {
 		s.Log.Warn("the list of servers stays as it is", "error", err)
 	}
 }

@@ -1,12 +1,14 @@
 package check
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,10 +76,17 @@ func TestAVanishedRegistrationComesBackAsItWas(t *testing.T) {
 	b.again(t)
 	// The very write that brings it back has it take traffic again.
 	b.expect(t, "passing", "passing", "passing")
-	found, err := b.task.Registration.Read(t.Context(), b.client)
+	found, err := b.task.Registration.Read(t.Context(), only{b.client})
 	if err != nil || b.task.Registration.Damage(found) != "" {
 		t.Errorf("not as registered: %q, %v", b.task.Registration.Damage(found), err)
 	}
+}
+
+// only is a cluster of one server.
+type only struct{ client *api.Client }
+
+func (o only) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+	return attempt(ctx, o.client)
 }
 
 // TestNoTaskComesBackOfWhichItIsNotSure has a reason for each not to.
@@ -150,14 +159,141 @@ func TestARegistrationThatKeepsVanishingIsRestoredEverMoreRarely(t *testing.T) {
 		}
 	}
 	// Once it is left in peace for long, the next loss is made good at once.
-	b.clock = b.clock.Add(24 * time.Hour)
-	b.again(t)
-	b.clock = b.clock.Add(time.Hour)
-	b.again(t)
+	for range 2 {
+		b.clock = b.clock.Add(24 * time.Hour)
+		b.again(t)
+	}
 	b.vanish(t)
 	b.look(t)
 	if !b.registered(t) {
 		t.Errorf("it is not restored\n%s", b.log)
+	}
+}
+
+// TestATaskThatCannotRegisterComesBackAsSoonAsItCan has Consul refuse writes for
+// an hour, and answer reads.
+func TestATaskThatCannotRegisterComesBackAsSoonAsItCan(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.vanish(t)
+	var refused atomic.Int32
+	b.pointAt(t, b.refusing(t, func(r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			refused.Add(1)
+			return true
+		}
+		return false
+	}))
+	b.run.Budget = LeastBudget
+	for range 8 {
+		b.clock = b.clock.Add(8 * time.Minute)
+		b.again(t)
+	}
+	b.run.Budget = DefaultBudget
+	// Each request is tried again for as long as its run lasts.
+	if n := refused.Load(); n == 0 || b.registered(t) {
+		t.Errorf("%d writes were refused, and it is registered: %t", n, b.registered(t))
+	}
+	b.task.Servers, b.task.HTTPPort = []netip.Addr{b.consul.Addr}, consultest.HTTPPort
+	b.save(t)
+	b.look(t)
+	b.expect(t, "passing", "passing", "passing")
+}
+
+// refusing stands before Consul and refuses some requests.
+func (b *bench) refusing(t *testing.T, refuse func(*http.Request) bool) *httptest.Server {
+	t.Helper()
+	behind := b.behind(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuse(r) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		behind.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// TestATaskThatStopsIsTakenBackLater has ECS stop it after it registered again,
+// and Consul not take that back at first.
+func TestATaskThatStopsIsTakenBackLater(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.vanish(t)
+	b.look(t)
+	if !b.registered(t) {
+		t.Fatal("it is not registered again")
+	}
+	b.desired.Store("STOPPED")
+	b.pointAt(t, b.refusing(t, func(*http.Request) bool { return true }))
+	b.again(t)
+	b.task.Servers, b.task.HTTPPort = []netip.Addr{b.consul.Addr}, consultest.HTTPPort
+	b.save(t)
+	b.clock = b.clock.Add(5 * time.Second)
+	b.again(t)
+	if b.registered(t) {
+		t.Errorf("it is registered, though it is stopping\n%s", b.log)
+	}
+}
+
+// TestAStoppingTaskThatNeverVanishedStays is deregister-tasks' business alone.
+func TestAStoppingTaskThatNeverVanishedStays(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.desired.Store("STOPPED")
+	b.look(t)
+	b.expect(t, "passing", "passing", "passing")
+}
+
+// TestASlowConsulStillHasAllOfIt has every request take a third of a second.
+func TestASlowConsulStillHasAllOfIt(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	b.vanish(t)
+	b.pointAt(t, b.proxy(t, func(r *http.Request) {
+		select {
+		case <-time.After(330 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	}))
+	b.look(t)
+	b.expect(t, "passing", "passing", "passing")
+	found, err := b.task.Registration.Read(t.Context(), only{b.client})
+	if err != nil || b.task.Registration.Damage(found) != "" {
+		t.Errorf("damage %q, %v\n%s", b.task.Registration.Damage(found), err, b.log)
+	}
+}
+
+// TestATaskThatIsGoneTellsNobody has its health change all the time while it may
+// not register again.
+func TestATaskThatIsGoneTellsNobody(t *testing.T) {
+	for what, prevent := range map[string]func(*bench){
+		"not known whether it is stopping": func(b *bench) { b.meta.Store(http.StatusInternalServerError) },
+		"restored a moment ago": func(b *bench) {
+			u := upkeep{LookAt: b.clock, RestoredAt: b.clock, RestorePause: time.Hour}
+			if err := b.run.Volume.WriteJSON(b.run.Volume.Upkeep(), u); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t)
+			b.look(t)
+			b.vanish(t)
+			prevent(b)
+			var requests atomic.Int32
+			b.pointAt(t, b.proxy(t, func(*http.Request) { requests.Add(1) }))
+			for i := range 36 { // three minutes
+				b.app.Store(200 + 300*int32(i%2))
+				b.clock = b.clock.Add(5 * time.Second)
+				b.again(t)
+			}
+			// Three looks, and a write to find out.
+			if n := requests.Load(); n > 3*3+3 || b.registered(t) {
+				t.Errorf("%d requests; registered: %t\n%s", n, b.registered(t), b.log)
+			}
+		})
 	}
 }
 
@@ -418,11 +554,11 @@ func TestManyTasksSpreadTheirReadsOfTheList(t *testing.T) {
 func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	far := now.Add(1000 * time.Hour)
-	u := upkeep{LookAt: far, AskAt: far, AskPause: time.Minute, RestoredAt: far, RestorePause: time.Minute}.mend(now, time.Minute)
-	if !u.lookDue(now) || !u.askDue(now) || u.restoreDue(now) || !u.restoreDue(now.Add(time.Minute)) {
+	u := upkeep{LookAt: far, LookedAt: far, AskAt: far, AskPause: time.Minute, TriedAt: far, WatchUntil: far, RestoredAt: far, RestorePause: 1000 * time.Hour}.mend(now, time.Minute)
+	if !u.lookDue(now) || !u.askDue(now) || u.restoreAt(time.Minute).Sub(now) > longestRestoring || !u.watchOver(now.Add(watched)) {
 		t.Errorf("after mending: %+v", u)
 	}
-	same := newUpkeep(now, time.Minute).silent(now, time.Minute).restored(now, time.Minute)
+	same := newUpkeep(now, time.Minute).silent(now, time.Minute).tried(now).restored(now, time.Minute)
 	if diff := cmp.Diff(same, same.mend(now, time.Minute), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("nothing was wrong: %s", diff)
 	}
@@ -451,7 +587,7 @@ func TestARunThatWasKilledLeavesNothingToFearFor(t *testing.T) {
 			b.app.Store(200)
 			b.again(t)
 			b.expect(t, "passing", "passing", "passing")
-			b.clock = b.clock.Add(time.Hour)
+			b.clock = b.clock.Add(3 * time.Hour)
 			b.again(t) // finds it whole, long after it was restored
 			b.vanish(t)
 			b.look(t)

@@ -51,9 +51,11 @@ func probe(ctx context.Context, check config.Check) status {
 // transaction, 512 KiB.
 const longestOutput = 500 // bytes
 
+// shorten also leaves out what isn't text: JSON would change it, and it would
+// seem to have changed at every run.
 func shorten(text string) string {
 	if len(text) <= longestOutput {
-		return text
+		return strings.ToValidUTF8(text, "")
 	}
 	return strings.ToValidUTF8(text[:longestOutput], "") + "…"
 }

@@ -35,6 +35,7 @@ type synchronization struct {
 	metadata func() (taskmeta.Task, error)
 	upkeep   upkeep
 	servers  *consul.Servers
+	heard    bool // a server answered
 }
 
 func (r Run) newSync(task Task, metadata func() (taskmeta.Task, error)) *synchronization {
@@ -43,20 +44,28 @@ func (r Run) newSync(task Task, metadata func() (taskmeta.Task, error)) *synchro
 
 // bring has Consul know what is so now. Nothing is asked of anyone when that
 // is what Consul was told, and it isn't time to look after the task.
-func (s *synchronization) bring(ctx context.Context, told, now statuses) error {
+func (s *synchronization) bring(ctx context.Context, told memory, now statuses) error {
 	kept := s.remember()
 	look := kept && s.upkeep.lookDue(s.Now())
 	ask := kept && s.upkeep.askDue(s.Now())
-	if !look && !ask && len(now.changed(s.task.Registration, told)) == 0 {
+	watch := kept && s.upkeep.watching()
+	tell := !s.upkeep.Lost && (!told.certain || len(now.changed(s.task.Registration, told.statuses)) > 0)
+	if !look && !ask && !watch && !tell {
 		return nil
 	}
 	meta, err := s.metadata()
-	if err == nil && meta.Stopping() {
+	alive := err == nil
+	switch {
+	case alive && meta.Stopping() && watch:
+		return s.takeBack(ctx)
+	case alive && meta.Stopping():
 		s.Log.Info("the task is stopping; Consul is left as it is")
 		return nil
-	}
-	alive := err == nil
-	if !alive {
+	case alive && watch && s.upkeep.watchOver(s.Now()):
+		over := s.upkeep
+		over.WatchUntil = time.Time{}
+		s.keep(over)
+	case !alive:
 		// The drain is another check, which the writes of checks don't touch:
 		// they are safe even if the task is stopping.
 		s.Log.Warn("not known whether the task is stopping", "error", err)
@@ -64,21 +73,97 @@ func (s *synchronization) bring(ctx context.Context, told, now statuses) error {
 	if ask {
 		look = s.ask(ctx) || look
 	}
-	// A Consul outage is not waited for: the next run is a few seconds away.
-	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
-	defer cancel()
-	if s.servers, err = s.reach(s.current()); err != nil {
+	if look {
+		if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
+			// Once more at the next run, and at every one, would be too much.
+			s.Log.Warn("the task is not looked after", "error", err)
+			look = false
+		}
+	}
+	if look || tell {
+		err = s.speak(ctx, told, now, look, alive)
+		s.noteWhetherHeard(kept, err)
+		return err
+	}
+	return nil
+}
+
+// speak looks after the task or, at least, tells what has changed. A Consul
+// outage is not waited for: the next run is a few seconds away.
+func (s *synchronization) speak(ctx context.Context, told memory, now statuses, look, alive bool) error {
+	if err := s.reach(); err != nil {
 		return err
 	}
 	if look {
-		err = s.lookAndTell(ctx, told, now, alive)
-	} else {
-		err = s.tell(ctx, told, now)
+		tried, err := s.lookAfter(ctx, now, alive)
+		if !tried {
+			return err
+		}
+		// ECS may have begun to stop the task meanwhile: its drain found no
+		// node, and won't come again.
+		if meta, unknown := s.readMetadata(ctx); unknown == nil && meta.Stopping() {
+			err = errors.Join(err, s.takeBack(ctx))
+		}
+		return err
 	}
-	if kept && errors.Is(err, consul.ErrNoAnswer) {
-		s.keep(s.upkeep.silent(s.Now(), s.Refresh))
+	share, cancel := context.WithTimeout(ctx, s.consulShare())
+	defer cancel()
+	if !told.certain {
+		var err error
+		if told, err = s.readTold(share); err != nil || s.upkeep.Lost {
+			return err
+		}
+	}
+	return s.tell(share, told, now)
+}
+
+// readTold asks Consul what it has, where nobody remembers what it was told.
+func (s *synchronization) readTold(ctx context.Context) (memory, error) {
+	found, err := s.task.Registration.ReadChecks(ctx, s)
+	if err != nil {
+		return memory{}, err
+	}
+	told := statusesOf(found)
+	for _, check := range s.task.Registration.Checks() {
+		if _, there := told[check.CheckID]; there {
+			return memory{statuses: told}, nil
+		}
+	}
+	s.Log.Warn("Consul has none of the task's checks: is its node still in the catalog? The next runs look after that", "node", s.task.Registration.Service.Node)
+	s.keep(s.upkeep.lost(s.Refresh))
+	return memory{}, nil
+}
+
+// Do is consul.Servers.Do on the servers of this run.
+func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+	err := s.servers.Do(ctx, attempt)
+	if err == nil || consul.Permanent(err) {
+		s.heard = true
 	}
 	return err
+}
+
+func (s *synchronization) reach() (err error) {
+	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, AttemptTimeout: consulAttempt})
+	return err
+}
+
+func (s *synchronization) current() []netip.Addr {
+	if len(s.upkeep.Servers) > 0 {
+		return s.upkeep.Servers
+	}
+	return s.task.Servers
+}
+
+// noteWhetherHeard has the source of servers asked when no server answers.
+func (s *synchronization) noteWhetherHeard(kept bool, err error) {
+	switch {
+	case !kept:
+	case s.heard && !s.upkeep.AskAt.IsZero():
+		s.keep(s.upkeep.answered())
+	case !s.heard && errors.Is(err, consul.ErrNoAnswer):
+		s.keep(s.upkeep.silent(s.Now(), s.Refresh))
+	}
 }
 
 // remember reads what earlier runs noted. Where nothing can be noted, nothing
@@ -114,22 +199,11 @@ func (s *synchronization) keep(u upkeep) {
 	}
 }
 
-func (s *synchronization) current() []netip.Addr {
-	if len(s.upkeep.Servers) > 0 {
-		return s.upkeep.Servers
-	}
-	return s.task.Servers
-}
-
-func (s *synchronization) reach(addrs []netip.Addr) (*consul.Servers, error) {
-	return consul.NewServers(addrs, consul.Options{Port: s.task.HTTPPort, AttemptTimeout: consulAttempt})
-}
-
 // tell writes the checks that Consul has otherwise.
-func (s *synchronization) tell(ctx context.Context, told, now statuses) error {
-	changed := now.changed(s.task.Registration, told)
+func (s *synchronization) tell(ctx context.Context, told memory, now statuses) error {
+	changed := now.changed(s.task.Registration, told.statuses)
 	if len(changed) == 0 {
-		return nil
+		return s.confirm(now)
 	}
 	// A write whose answer is lost may have been carried out. So nothing counts
 	// as known to Consul from here on, until it has confirmed.
@@ -152,6 +226,9 @@ func (s *synchronization) forget() {
 
 // confirm remembers what Consul has.
 func (s *synchronization) confirm(now statuses) error {
+	if !s.Volume.Writable() {
+		return nil // which was said before
+	}
 	if now.passing(s.task.Registration) {
 		if err := s.Volume.Write(s.Volume.Passed(), nil); err != nil {
 			return err
@@ -169,14 +246,14 @@ func (s *synchronization) write(ctx context.Context, checks api.HealthChecks) er
 		ops = append(ops, &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: *check}})
 	}
 	node := s.task.Registration.Service.Node
-	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+	err := s.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		var answer api.TxnResponse
 		_, err := client.Raw().Write("/v1/txn", ops, &answer, (&api.WriteOptions{}).WithContext(ctx))
 		return err
 	})
 	var refusal api.StatusError
 	if errors.As(err, &refusal) && refusal.Code == http.StatusConflict {
-		s.keep(s.upkeep.lost(s.Now()))
+		s.keep(s.upkeep.lost(s.Refresh))
 		return fmt.Errorf("set the checks of node %s: %w; is it still in the catalog? The next runs look after that", node, err)
 	}
 	if err != nil {

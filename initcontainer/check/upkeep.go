@@ -6,12 +6,17 @@ import (
 	"time"
 )
 
-// upkeep is what the runs remember of looking after the task. All of its
+// upkeep is what the runs remember of looking after the task. Most of its
 // pauses are multiples of a run's refresh, which is a minute by default.
 type upkeep struct {
-	// LookAt is when Consul is asked next for the task's registration and for
-	// its own servers.
-	LookAt time.Time
+	// LookedAt is when Consul was asked for the task's registration and for
+	// its own servers, and LookAt when it is next.
+	LookedAt time.Time `json:",omitzero"`
+	LookAt   time.Time
+
+	// Lost is true from when the registration was found gone until the next
+	// look: there is nothing to which health could be told.
+	Lost bool `json:",omitempty"`
 
 	// Servers are those that Envoy has now, where they are not the first.
 	Servers []netip.Addr `json:",omitempty"`
@@ -21,8 +26,13 @@ type upkeep struct {
 	AskAt    time.Time     `json:",omitzero"`
 	AskPause time.Duration `json:",omitempty"`
 
-	// RestoredAt is when the task was registered again for the last time, and
-	// RestorePause what has to pass until the next.
+	// TriedAt is when the task tried last to register again, and WatchUntil
+	// until when it is watched whether ECS was stopping it meanwhile.
+	TriedAt    time.Time `json:",omitzero"`
+	WatchUntil time.Time `json:",omitzero"`
+
+	// RestoredAt is when that succeeded last, and RestorePause what has to pass
+	// until it is done again.
 	RestoredAt   time.Time     `json:",omitzero"`
 	RestorePause time.Duration `json:",omitempty"`
 }
@@ -34,12 +44,15 @@ const (
 	firstAsk      = 4
 	longestAsking = 16
 
-	// A registration that stood for so many refreshes after it was restored
-	// has not been taken away by the sweep: the next loss begins anew.
-	stood = 30
+	// ECS's events may be ahead of what it says within the task.
+	watched = 30 * time.Second
 
-	// longestRestoring bounds a pause that doubles. No task lives so long.
-	longestRestoring = 10 * 365 * 24 * time.Hour
+	// A registration that stood for so long after it was restored has not
+	// been taken away by the sweep: the next loss begins anew.
+	stood = 2 * time.Hour
+
+	// longestRestoring bounds a pause that doubles.
+	longestRestoring = 24 * time.Hour
 )
 
 // newUpkeep begins with the task: it was registered a moment ago.
@@ -47,7 +60,8 @@ func newUpkeep(now time.Time, refresh time.Duration) upkeep {
 	return upkeep{LookAt: now.Add(between(refresh/2, refresh*3/2))}
 }
 
-// mend takes back what a clock that went back would make wait for too long.
+// mend takes back what a clock that went back, or a damaged file, would make
+// wait for too long.
 func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 	if u.LookAt.Sub(now) > 2*refresh {
 		u.LookAt = now
@@ -58,9 +72,16 @@ func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 	if !u.AskAt.IsZero() {
 		u.AskPause = min(max(u.AskPause, refresh), longestAsking*refresh)
 	}
-	if u.RestoredAt.After(now) {
-		u.RestoredAt = now // it is not known how much of the pause has passed
+	if u.WatchUntil.Sub(now) > watched {
+		u.WatchUntil = now.Add(watched)
 	}
+	// It is not known how much has passed since.
+	for _, past := range []*time.Time{&u.LookedAt, &u.TriedAt, &u.RestoredAt} {
+		if past.After(now) {
+			*past = now
+		}
+	}
+	u.RestorePause = min(u.RestorePause, longestRestoring)
 	return u
 }
 
@@ -68,13 +89,23 @@ func (u upkeep) lookDue(now time.Time) bool { return !now.Before(u.LookAt) }
 
 func (u upkeep) askDue(now time.Time) bool { return !u.AskAt.IsZero() && !now.Before(u.AskAt) }
 
-func (u upkeep) restoreDue(now time.Time) bool {
-	return u.RestoredAt.IsZero() || !now.Before(u.RestoredAt.Add(u.RestorePause))
+func (u upkeep) watching() bool { return !u.WatchUntil.IsZero() }
+
+func (u upkeep) watchOver(now time.Time) bool { return !now.Before(u.WatchUntil) }
+
+// restoreAt is when the task may register again.
+func (u upkeep) restoreAt(refresh time.Duration) time.Time {
+	next := u.TriedAt.Add(refresh)
+	if again := u.RestoredAt.Add(u.RestorePause); again.After(next) {
+		return again
+	}
+	return next
 }
 
 // looked plans the next look: at most one in every refresh, and not all tasks
 // at the same time.
 func (u upkeep) looked(now time.Time, refresh time.Duration) upkeep {
+	u.LookedAt = now
 	u.LookAt = now.Add(between(refresh, refresh*3/2))
 	return u
 }
@@ -101,32 +132,37 @@ func (u upkeep) asked(now time.Time, refresh time.Duration) upkeep {
 	return u
 }
 
-// lost looks sooner than planned: a write found the registration gone.
-func (u upkeep) lost(now time.Time) upkeep {
-	soonest := now
-	if next := u.RestoredAt.Add(u.RestorePause); !u.RestoredAt.IsZero() && next.After(now) {
-		soonest = next
-	}
-	if soonest.Before(u.LookAt) {
+// lost notes that a write found the registration gone, and looks sooner than
+// planned, if the last look is long enough ago.
+func (u upkeep) lost(refresh time.Duration) upkeep {
+	u.Lost = true
+	if soonest := u.LookedAt.Add(refresh); soonest.Before(u.LookAt) {
 		u.LookAt = soonest
 	}
 	return u
 }
 
-// whole notes that the registration is as it should be.
-func (u upkeep) whole(now time.Time, refresh time.Duration) upkeep {
-	if !u.RestoredAt.IsZero() && now.Sub(u.RestoredAt) > stood*refresh {
-		u.RestoredAt, u.RestorePause = time.Time{}, 0
-	}
+// tried notes that the task is about to register again.
+func (u upkeep) tried(now time.Time) upkeep {
+	u.TriedAt, u.WatchUntil = now, now.Add(watched)
 	return u
 }
 
-// restored notes that the task registers again. As long as the registration
-// keeps vanishing the pauses double: a task that ECS has given up, on an
-// instance that it lost, must not fight the sweep for ever.
+// restored notes that it did. As long as the registration keeps vanishing the
+// pauses double: a task that ECS has given up, on an instance that it lost,
+// must not fight the sweep for ever.
 func (u upkeep) restored(now time.Time, refresh time.Duration) upkeep {
+	u.Lost = false
 	u.RestoredAt = now
 	u.RestorePause = min(max(2*u.RestorePause, refresh), longestRestoring)
+	return u
+}
+
+// whole notes that the registration is as it should be.
+func (u upkeep) whole(now time.Time) upkeep {
+	if now.Sub(u.RestoredAt) > max(stood, 4*u.RestorePause) {
+		u.RestoredAt, u.RestorePause = time.Time{}, 0
+	}
 	return u
 }
 

@@ -20,23 +20,45 @@ type Found struct {
 	Checks   api.HealthChecks
 }
 
+// servers are Consul's; see consul.Servers.Do. Each request here has attempts
+// of its own: together they would take too long for one, where Consul is slow.
+type servers interface {
+	Do(context.Context, func(context.Context, *api.Client) error) error
+}
+
 // Read reads back what Consul has of the task, in two requests.
-func (r Registration) Read(ctx context.Context, client *api.Client) (Found, error) {
-	// Not stale: a server that lags behind would have a task that has just
-	// registered for one whose registration is gone.
-	options := (&api.QueryOptions{}).WithContext(ctx)
-	node, _, err := client.Catalog().NodeServiceList(r.Service.Node, options)
+//
+// Not stale: a server that lags behind would have a task that has just
+// registered for one whose registration is gone.
+func (r Registration) Read(ctx context.Context, servers servers) (Found, error) {
+	var node *api.CatalogNodeServiceList
+	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		node, _, err = client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		return err
+	})
 	if err != nil {
 		return Found{}, fmt.Errorf("read node %s back: %w", r.Service.Node, err)
 	}
 	if node == nil || node.Node == nil {
 		return Found{}, nil
 	}
-	checks, _, err := client.Health().Node(r.Service.Node, options)
+	checks, err := r.ReadChecks(ctx, servers)
 	if err != nil {
-		return Found{}, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)
+		return Found{}, err
 	}
 	return Found{Node: node.Node, Services: node.Services, Checks: checks}, nil
+}
+
+// ReadChecks reads back the task's checks alone: none, where its node is gone.
+func (r Registration) ReadChecks(ctx context.Context, servers servers) (checks api.HealthChecks, err error) {
+	err = servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		checks, _, err = client.Health().Node(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)
+	}
+	return checks, nil
 }
 
 // Damage says what of the registration Consul doesn't have as it was
@@ -57,7 +79,7 @@ func (r Registration) Damage(found Found) string {
 		if want.EnableTagOverride {
 			want.Tags = nil // others may change them
 		}
-		i := slices.IndexFunc(found.Services, func(s *api.AgentService) bool { return s.ID == want.ID })
+		i := found.service(want.ID)
 		if i < 0 {
 			return fmt.Sprintf("its service %s is gone", want.ID)
 		}
@@ -66,6 +88,12 @@ func (r Registration) Damage(found Found) string {
 		}
 	}
 	return ""
+}
+
+// Gone tells whether Consul lacks the node, the service or the sidecar: it then
+// refuses their checks.
+func (r Registration) Gone(found Found) bool {
+	return found.Node == nil || found.service(r.Service.Service.ID) < 0 || found.service(r.Sidecar.Service.ID) < 0
 }
 
 // difference returns the path of a part of want, as JSON has it, that have
@@ -140,11 +168,16 @@ func (e *SuccessorError) Error() string {
 }
 
 // Restore registers again what Consul lost, with the checks as they are in r:
-// a task that takes traffic goes on doing so. It removes nothing, as an init
-// container may: after hours, a task can't be sure that it is the one that
-// lives. It returns a *SuccessorError, and writes nothing, where it is not.
-func (r Registration) Restore(ctx context.Context, client *api.Client) error {
-	others, err := r.sharesAddress(ctx, client)
+// a task that takes traffic goes on doing so. Tags that others may change stay
+// as found. It removes nothing, as an init container may: after hours, a task
+// can't be sure that it is the one that lives. It returns a *SuccessorError, and
+// writes nothing, where it is not. After another error, a part may be written.
+func (r Registration) Restore(ctx context.Context, servers servers, found Found) error {
+	var others []*api.Node
+	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		others, err = r.sharesAddress(ctx, client)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -153,8 +186,34 @@ func (r Registration) Restore(ctx context.Context, client *api.Client) error {
 			return &SuccessorError{Node: other.Node, Address: other.Address}
 		}
 	}
-	_, err = r.Write(ctx, client)
-	return err
+	// The sidecar first: without it the service would pass, and nothing reach it.
+	for _, part := range []api.CatalogRegistration{r.Sidecar, r.keepTags(found)} {
+		err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+			_, err := client.Catalog().Register(&part, (&api.WriteOptions{}).WithContext(ctx))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("register %s on node %s: %w", part.Service.ID, part.Node, err)
+		}
+	}
+	return nil
+}
+
+// keepTags is the service with the tags that it has in Consul, where others may
+// change them.
+func (r Registration) keepTags(found Found) api.CatalogRegistration {
+	part := r.Service
+	if i := found.service(part.Service.ID); part.Service.EnableTagOverride && i >= 0 {
+		service := *part.Service
+		service.Tags = found.Services[i].Tags
+		part.Service = &service
+	}
+	return part
+}
+
+// service is the index of a service, or -1.
+func (f Found) service(id string) int {
+	return slices.IndexFunc(f.Services, func(s *api.AgentService) bool { return s.ID == id })
 }
 
 // succeededBy takes a node that has the task's address for its successor,
@@ -178,9 +237,13 @@ func registeredAt(meta map[string]string) time.Time {
 }
 
 // Remove takes the task out of the catalog.
-func (r Registration) Remove(ctx context.Context, client *api.Client) error {
+func (r Registration) Remove(ctx context.Context, servers servers) error {
 	gone := &api.CatalogDeregistration{Node: r.Service.Node}
-	if _, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		_, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("remove node %s: %w", r.Service.Node, err)
 	}
 	return nil

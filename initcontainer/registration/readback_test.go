@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -11,6 +12,13 @@ import (
 	"ecsmesh/e2e/consultest"
 )
 
+// only is a cluster of one server.
+type only struct{ client *api.Client }
+
+func (o only) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+	return attempt(ctx, o.client)
+}
+
 // TestWhatConsulGivesBackIsNotDamaged holds for all that Consul fills in.
 func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
 	client := consultest.Start(t).Client
@@ -19,7 +27,7 @@ func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
 		if _, err := r.Write(t.Context(), client); err != nil {
 			t.Fatal(err)
 		}
-		found, err := r.Read(t.Context(), client)
+		found, err := r.Read(t.Context(), only{client})
 		if err != nil || len(found.Checks) != len(r.Checks()) {
 			t.Errorf("%d checks, want %d: %v", len(found.Checks), len(r.Checks()), err)
 		}
@@ -84,7 +92,7 @@ func TestDamageIsFound(t *testing.T) {
 		}},
 	} {
 		c.damage()
-		found, err := r.Read(t.Context(), client)
+		found, err := r.Read(t.Context(), only{client})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,20 +122,47 @@ func TestRestoreGivesWayToASuccessor(t *testing.T) {
 		if _, err := client.Catalog().Register(&api.CatalogRegistration{Node: "ecs-other", Address: c.address, NodeMeta: c.meta}, nil); err != nil {
 			t.Fatal(err)
 		}
-		err := r.Restore(t.Context(), client)
+		err := r.Restore(t.Context(), only{client}, Found{})
 		var successor *SuccessorError
 		if errors.As(err, &successor) == c.successful || (err == nil) != c.successful {
 			t.Errorf("%s: %v", c.what, err)
 		}
-		found, err := r.Read(t.Context(), client)
+		found, err := r.Read(t.Context(), only{client})
 		if err != nil || (found.Node != nil) != c.successful {
 			t.Errorf("%s: registered %t, %v", c.what, found.Node != nil, err)
 		}
 		if other, _, err := client.Catalog().Node("ecs-other", nil); err != nil || other == nil {
 			t.Errorf("%s: the other is gone: %v", c.what, err)
 		}
-		if err := r.Remove(t.Context(), client); err != nil {
+		if err := r.Remove(t.Context(), only{client}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestRestoreKeepsTheTagsThatOthersMayChange(t *testing.T) {
+	client := consultest.Start(t).Client
+	r := build(t, "b2", rich)
+	changed := build(t, "b2", rich)
+	changed.Service.Service.Tags = []string{"canary"}
+	if _, err := changed.Write(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-b2", ServiceID: "backend-b2-sidecar-proxy"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	found, err := r.Read(t.Context(), only{client})
+	if err != nil || r.Damage(found) == "" {
+		t.Fatalf("damage %q, %v", r.Damage(found), err)
+	}
+	if err := r.Restore(t.Context(), only{client}, found); err != nil {
+		t.Fatal(err)
+	}
+	after, err := r.Read(t.Context(), only{client})
+	if err != nil || r.Damage(after) != "" {
+		t.Fatalf("damage %q, %v", r.Damage(after), err)
+	}
+	if tags := after.Services[after.service("backend-b2")].Tags; len(tags) != 1 || tags[0] != "canary" {
+		t.Errorf("the tags are %v", tags)
 	}
 }

@@ -19,21 +19,29 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-func TestCurrentServers(t *testing.T) {
+func TestCurrent(t *testing.T) {
 	server := consultest.Start(t)
-	for i, addr := range []string{"2001:db8::a", "10.0.0.9", "10.0.0.10", "10.0.0.9", "db.example.com", "10.0.0.11"} {
+	for i, addr := range []string{"2001:db8::a", "10.0.0.9", "10.0.0.10", "10.0.0.9", "db.example.com", "10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14"} {
 		registration := &api.CatalogRegistration{
 			Node: fmt.Sprintf("server-%d", i), Address: addr,
 			Service: &api.AgentService{ID: "consul", Service: "consul", Port: 8300},
 		}
-		if addr == "10.0.0.11" {
-			registration.Check = &api.AgentCheck{Node: registration.Node, CheckID: "serfHealth", Name: "Serf Health Status", Status: api.HealthCritical}
+		registration.Check = &api.AgentCheck{Node: registration.Node, CheckID: "serfHealth", Name: "Serf Health Status", Status: api.HealthPassing}
+		switch addr {
+		case "10.0.0.11":
+			registration.Check.Status = api.HealthCritical
+		case "10.0.0.12": // no member of Consul's
+			registration.Check = nil
+		case "10.0.0.13": // a task's service of that name
+			registration.NodeMeta = map[string]string{"synthetic-node": "true"}
+		case "10.0.0.14":
+			registration.Service.ID = "consul-a1"
 		}
 		if _, err := server.Client.Catalog().Register(registration, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := CurrentServers(t.Context(), server.Client)
+	got, err := servers(t, []netip.Addr{server.Addr}, Options{Port: consultest.HTTPPort}).Current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +59,7 @@ func TestCurrentServersShrinkWhenOneDies(t *testing.T) {
 	defer cancel()
 	servers := servers(t, cluster.Addrs(), Options{Port: consultest.HTTPPort})
 	for {
-		var got []netip.Addr
-		err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-			got, err = CurrentServers(ctx, client)
-			return err
-		})
+		got, err := servers.Current(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,15 +86,15 @@ func TestACutOffLeaderNamesNone(t *testing.T) {
 			s.Stop()
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if got, err := CurrentServers(ctx, leader.Client); err == nil {
+	if got, err := servers(t, []netip.Addr{leader.Addr}, Options{Port: consultest.HTTPPort}).Current(ctx); err == nil {
 		t.Errorf("a leader without followers named %s", got)
 	}
 }
 
 func TestCurrentServersAreNeverAPartOrNone(t *testing.T) {
-	const one = `[{"Node": {"Node": "a", "Address": "10.0.0.1"}, "Service": {"Service": "consul"}, "Checks": []}]`
+	const one = `[{"Node": {"Node": "a", "Address": "10.0.0.1"}, "Service": {"ID": "consul", "Service": "consul"}, "Checks": [{"CheckID": "serfHealth"}]}]`
 	for name, test := range map[string]struct {
 		answer, filtered string
 		want             string
@@ -111,11 +115,8 @@ func TestCurrentServersAreNeverAPartOrNone(t *testing.T) {
 				fmt.Fprint(w, test.answer)
 			}))
 			defer server.Close()
-			client, err := api.NewClient(&api.Config{Address: server.Listener.Addr().String()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := CurrentServers(t.Context(), client); err == nil || !strings.Contains(err.Error(), test.want) {
+			at := netip.MustParseAddrPort(server.Listener.Addr().String())
+			if got, err := servers(t, []netip.Addr{at.Addr()}, Options{Port: int(at.Port())}).Current(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, %v; want an error with %q", got, err, test.want)
 			}
 			if asked != "/v1/health/service/consul?consistent=&passing=1" {
@@ -135,6 +136,9 @@ func TestAnyReachable(t *testing.T) {
 	gone := netip.MustParseAddr("127.200.0.1") // nobody listens there
 	if !AnyReachable(t.Context(), []netip.Addr{gone, at.Addr()}, int(at.Port())) {
 		t.Error("one of two can be reached, and it isn't found")
+	}
+	if AnyReachable(t.Context(), []netip.Addr{at.Addr()}, int(at.Port()), 1) {
+		t.Error("one of two ports is taken for both")
 	}
 	if AnyReachable(t.Context(), []netip.Addr{gone}, int(at.Port())) || AnyReachable(t.Context(), nil, int(at.Port())) {
 		t.Error("what nobody listens at is found")

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"ecsmesh/shared/consul"
-
-	"github.com/hashicorp/consul/api"
 )
 
 // resolveTime leaves time to ask the seeds whose names were resolved when the
@@ -41,17 +39,13 @@ func newSeedServers(seeds []string, port int, log *slog.Logger) *seedServers {
 	return &seedServers{seeds: seeds, port: port, resolver: net.DefaultResolver, log: log}
 }
 
-// Servers returns the current servers; see consul.CurrentServers. They are never
+// Servers returns the current servers; see consul.Servers.Current. They are never
 // none: an answer without any is an error, as is no answer until ctx ends.
 func (s *seedServers) Servers(ctx context.Context) ([]netip.Addr, error) {
 	if err := s.reach(ctx); err != nil {
 		return nil, err
 	}
-	var current []netip.Addr
-	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		current, err = consul.CurrentServers(ctx, client)
-		return err
-	})
+	current, err := s.servers.Current(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask Consul at the seeds %s: %w", s.addrs, err)
 	}
