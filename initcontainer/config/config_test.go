@@ -121,11 +121,11 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "dataplane", "gateway": {"kind": "mesh-gateway"}, "servce": {},
 		"consulLogin": {"enabled": true, "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
-		"service": {"name": "API", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
+		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
 		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": {}, "meshGateway": {"mode": "far"},
 			"config": {"envoy_prometheus_bind_addr": ":9102", "envoy_statsd_url": "unix:///x", "envoy_dogstatsd_url": "$NOPE", "envoy_tracing_json": "[]", "envoy_extra_static_clusters_json": "{},1", "envoy_bootstrap_json_tpl": "{}", "envoy_ready_bind_addr": "x"},
-			"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "", "localBindPort": 1, "destinationPartition": "p"}, {}]}}`))
+			"upstreams": [{"destinationName": "a", "localBindPort": 1, "config": {"b": null, "c": [{"d": [1, null]}]}}, {"destinationName": "", "localBindPort": 1, "destinationPartition": "p"}, {}]}}`))
 	var invalid *InvalidError
 	if !errors.As(err, &invalid) {
 		t.Fatalf("got %v", err)
@@ -139,7 +139,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
 		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.defaults.caCertFile": `"/ca.pem"`,
 		"consulServers.http.https": "true (the default)", "consulServers.grpc.tls": "true (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
-		"service.name": `"API"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
+		"proxy.upstreams[0].config.c[0].d[1]": "null", "service.name": `"consul"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
 		"service.checks[4].interval": "an unknown field", "service.checks[4].grpc": `"127.0.0.1"`, "service.checks[5]": "7",

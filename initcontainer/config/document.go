@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -236,7 +237,33 @@ func (d *document) opaque(name string) map[string]any {
 	if inner == nil {
 		return nil
 	}
+	if at := nullInList(inner.fields, name); at != "" {
+		d.fault(at, "null", "remove it: Consul takes a null in a list, and can't give it back")
+	}
 	return inner.fields
+}
+
+// nullInList returns the path of a null that stands in a list, or "".
+func nullInList(value any, path string) string {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if at := nullInList(v[name], path+"."+legible(name)); at != "" {
+				return at
+			}
+		}
+	case []any:
+		for i, item := range v {
+			element := fmt.Sprintf("%s[%d]", path, i)
+			if item == nil {
+				return element
+			}
+			if at := nullInList(item, element); at != "" {
+				return at
+			}
+		}
+	}
+	return ""
 }
 
 // object returns nil where the field is absent or is no object.

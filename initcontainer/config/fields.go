@@ -19,8 +19,9 @@ const notYet = "not supported by this version of ecsmesh; remove it"
 
 var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
 
-// ValidServiceName tells whether Consul's DNS and mesh can serve a name.
-func ValidServiceName(name string) bool { return serviceName.MatchString(name) }
+// ValidServiceName tells whether Consul's DNS and mesh can serve a name. That of
+// Consul's own servers is theirs.
+func ValidServiceName(name string) bool { return serviceName.MatchString(name) && name != "consul" }
 
 func readConfig(root *document, getenv func(string) string) Config {
 	cfg := Config{
@@ -186,7 +187,7 @@ func readService(root *document) Service {
 		EnableTagOverride: d.boolean("enableTagOverride", false),
 	}
 	if service.Name != "" && !ValidServiceName(service.Name) {
-		d.fault("name", show(service.Name), "want lower-case letters, digits, - and _, beginning and ending with a letter or digit")
+		d.fault("name", show(service.Name), "want lower-case letters, digits, - and _, beginning and ending with a letter or digit, and not consul, the name of Consul's own servers")
 	}
 	if !d.has("port") {
 		d.fault("port", "nothing", "want the port on which the application listens")

@@ -77,9 +77,10 @@ type Result struct {
 	// Missing: there is no such node to drain, and nothing to do.
 	Missing bool
 
-	// Stale: the drain that was to be taken back is gone, or has been set anew
-	// since Index, and stays as it is. An undrain whose answer was lost is
-	// Stale when it is repeated.
+	// Stale: the drain that was to be taken back is gone, or has been set with
+	// another text since Index, and stays as it is. To Consul, a drain that is
+	// set with the same text has not changed. An undrain whose answer was lost
+	// is Stale when it is repeated.
 	Stale bool
 
 	// Err: it was not carried out, or nobody knows.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -301,8 +302,8 @@ func questions(findings []*finding) [][]*finding {
 	return all
 }
 
-// unusual tells whether a task's ID has another length than those of ECS.
-func (f *finding) unusual() bool {
-	length := len(id(f.TaskARN))
-	return length != 32 && length != 36
-}
+// unusual tells whether a task's ID looks like none of ECS's, which are 32
+// hexadecimal digits or, in old accounts, a UUID.
+func (f *finding) unusual() bool { return !usualID.MatchString(id(f.TaskARN)) }
+
+var usualID = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)

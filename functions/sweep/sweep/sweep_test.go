@@ -448,10 +448,11 @@ func TestAnErrorOfECSDeletesNothing(t *testing.T) {
 func TestAnIDThatECSRefusesHoldsUpNoOther(t *testing.T) {
 	f := newFixture()
 	odd := f.register("arn:aws:ecs:eu-west-1:123456789012:task/apps/1a")
-	f.register(arnOf(apps, 1)) // ECS doesn't know it
+	odder := f.register("arn:aws:ecs:eu-west-1:123456789012:task/apps/" + strings.Repeat("z", 31)) // of another length for the fake
+	f.register(arnOf(apps, 1))                                                                     // ECS doesn't know it
 	f.run(t)
-	f.expectNodes(t, odd)
-	f.expectMetrics(t, map[string]int{"OrphansFound": 1, "TasksDeregistered": 1, "SweepSkipped": 1, "SweepSkipped UnreadableMeta": 1})
+	f.expectNodes(t, odd, odder)
+	f.expectMetrics(t, map[string]int{"OrphansFound": 1, "TasksDeregistered": 1, "SweepSkipped": 2, "SweepSkipped UnreadableMeta": 2})
 
 	// What ECS refuses of ordinary IDs is no node's fault.
 	f.register(arnOf(apps, 2))
@@ -459,7 +460,7 @@ func TestAnIDThatECSRefusesHoldsUpNoOther(t *testing.T) {
 	if err := f.handle(t, `{}`); err == nil {
 		t.Error("ECS refuses everything, and the sweep is content")
 	}
-	f.expectNodes(t, odd, nodeOf(arnOf(apps, 2)))
+	f.expectNodes(t, odd, odder, nodeOf(arnOf(apps, 2)))
 }
 
 func TestAClusterThatIsGoneConcernsOnlyItsOwnTasks(t *testing.T) {
