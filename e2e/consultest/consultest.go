@@ -36,7 +36,7 @@ const (
 const (
 	// startTimeout is generous: a server takes about a second, and several
 	// on two busy cores take a few.
-	startTimeout = 30 * time.Second
+	startTimeout = time.Minute
 	stopTimeout  = 5 * time.Second
 	pollInterval = 20 * time.Millisecond
 

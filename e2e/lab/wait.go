@@ -17,7 +17,7 @@ import (
 
 const (
 	// Patience bounds each wait for something that takes seconds at most.
-	Patience = 40 * time.Second
+	Patience = time.Minute
 
 	pollInterval = 20 * time.Millisecond
 )

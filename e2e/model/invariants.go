@@ -107,19 +107,25 @@ func (m *model) observe(p *process) {
 	}
 }
 
-// judgeRegistration is for a node that is new. That ECS has lost an instance, the
-// tasks there don't know.
+// judgeRegistration is for a node that is new. That ECS is stopping a task counts
+// from when the task's own metadata says so.
 func (m *model) judgeRegistration(p *process, t *task) {
 	switch {
 	case p.task != t:
 		m.violated(t.id, "%s registered another task", p.name)
-	case !t.orphan && t.stopStep != 0 && t.stopStep < p.began:
-		m.violated(t.id, "%s registered a task that ECS had decided to stop before", p.name)
+	case p.knewOfStop(t):
+		m.violated(t.id, "%s registered a task, and knew that ECS is stopping it", p.name)
 	case t.initialized && m.successor(t, p.began):
 		m.violated(t.id, "%s registered again a task whose address another has", p.name)
 	}
-	p.registered = m.step
+	if t.initialized && t.process == p { // not by a request that was held back
+		t.restored, t.restoredAt = m.step, m.clock()
+	}
 }
+
+// knewOfStop tells whether a process that runs in a task could know, when it
+// began, that ECS is stopping it.
+func (p *process) knewOfStop(t *task) bool { return t.heardBy(p.beganAt) && t.stopStep < p.began }
 
 // successor tells whether a task of which it is known that it has the address
 // now was registered before a step.
@@ -130,12 +136,23 @@ func (m *model) successor(t *task, step int) bool {
 	})) > 0
 }
 
-// judgeCheck is for a check's run that has ended undisturbed: a task that it
-// registered it has taken back if ECS decided meanwhile to stop it.
+// longestRegret is how long a task is sure to take back what it registered, if it
+// hears only afterwards that ECS was stopping it.
+const longestRegret = 2 * longestUnheard
+
+// judgeCheck is for a check's run that has ended undisturbed: if it knows that
+// ECS is stopping the task, then what this run or one just before has registered
+// is not there any more.
 func (m *model) judgeCheck(p *process) {
 	t, is := p.task, m.catalog[p.task.node()]
-	if p.registered != 0 && is.working() && is.presentSince == p.registered && !t.wanted() && !t.orphan {
+	if !is.working() || is.presentSince != t.restored {
+		return
+	}
+	switch {
+	case t.restored >= p.began && t.heardBy(m.clock()):
 		m.violated(t.id, "%s registered a task that ECS is stopping, and left it so", p.name)
+	case t.restored < p.began && p.knewOfStop(t) && p.beganAt.Sub(t.restoredAt) <= longestRegret:
+		m.violated(t.id, "%s did not take back that the task was registered though ECS was stopping it", p.name)
 	}
 }
 

@@ -17,14 +17,14 @@ type process struct {
 	front    *front
 	concerns []string // IDs of the tasks in whose traces it belongs; none is all
 	began    int      // the step
+	beganAt  time.Time
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	killed bool // its context was ended
 	faulty bool // a call of it was interfered with
 
-	registered int      // the step in which it entered its task; 0 is never
-	removed    []string // IDs of the tasks that it removed
+	removed []string // IDs of the tasks that it removed
 
 	// signals has one for each call that it makes, and nil when it has ended.
 	// Each start and each answer is followed by exactly one.
@@ -78,7 +78,7 @@ func (f fate) arrives() bool { return f == carryOut || f == loseAnswer || f == k
 // start runs a process up to its first call. What it comes to is looked at when
 // it ends, unless it was killed.
 func (m *model) start(p *process, run func(context.Context), ended func()) {
-	p.began, p.ended = m.step, ended
+	p.began, p.beganAt, p.ended = m.step, m.clock(), ended
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.signals = make(chan *call, 1000)
 	if p.task != nil {

@@ -156,7 +156,13 @@ func next(t *task) string {
 
 // decideToStop has ECS want a task no more.
 func (m *model) decideToStop(t *task, last, code, reason string) {
-	m.with(t, func(t *task) { t.stopCode, t.stopReason, t.stopStep = code, reason, m.step })
+	unheard := time.Duration(0)
+	if m.chance(50) {
+		unheard = time.Duration(m.rng.Int64N(int64(longestUnheard)))
+	}
+	m.with(t, func(t *task) {
+		t.stopCode, t.stopReason, t.stopStep, t.heard = code, reason, m.step, m.now.Add(unheard)
+	})
 	m.change(t, last, stopped)
 	m.tell(t)
 }

@@ -29,6 +29,9 @@ const (
 	// longestLag is how far what ECS describes is behind its own truth.
 	longestLag = 2 * tick
 
+	// longestUnheard is how long a task's metadata may be behind ECS's events.
+	longestUnheard = 5 * tick
+
 	// remembered is how long ECS knows a task that has stopped.
 	remembered = time.Hour
 
@@ -94,12 +97,16 @@ type task struct {
 	stopCode   string
 	stopReason string
 	stopStep   int       // at which ECS decided to stop it; 0 is never
+	heard      time.Time // when its metadata says so
 	hidden     time.Time // until when ECS may deny it
 
 	containers  bool // there are any that run, or may be started
 	orphan      bool // ECS has lost its instance, where it runs on
 	initialized bool // the init container ran to its end
 	healthy     bool // what the application says
+
+	restored   int // the step in which its check registered it again; 0 is never
+	restoredAt time.Time
 
 	volume  volume.Volume
 	front   *front
@@ -127,6 +134,12 @@ func (t *task) truth() state { return t.states[len(t.states)-1] }
 
 // wanted holds while ECS wants the task to run.
 func (t *task) wanted() bool { return t.truth().desired == running }
+
+// heardBy tells whether its metadata says at a time that ECS is stopping it. An
+// instance that ECS has lost never hears of that.
+func (t *task) heardBy(at time.Time) bool {
+	return !t.wanted() && !t.orphan && !at.Before(t.heard)
+}
 
 // seen is what ECS says at a time; false is that it doesn't know the task.
 func (t *task) seen(at time.Time) (state, bool) {
@@ -264,8 +277,8 @@ func (d *describe) look(t *task) (s state, known bool) {
 	return s, known
 }
 
-// serveMetadata is every task's metadata endpoint, /TASK-ID. An instance that
-// ECS has lost goes on saying what it heard last.
+// serveMetadata is every task's metadata endpoint, /TASK-ID. That the task is to
+// stop it says a little later than ECS.
 func (m *model) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	t := m.task(id)
@@ -275,8 +288,8 @@ func (m *model) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	if t.ec2 {
 		vpcID = t.place.vpcID
 	}
-	if t.orphan {
-		truth.last, truth.desired = running, running
+	if !t.heardBy(m.now) {
+		truth.desired = running
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{ // who asked may be gone
 		"Cluster":       clusterARN(t.cluster),

@@ -106,7 +106,7 @@ func expectPlans(t *testing.T, u upkeep, now time.Time, refresh time.Duration) {
 	if next := u.looked(now, refresh); next.lookDue(now) {
 		t.Errorf("after a look there is another at once: %+v", next)
 	}
-	if next := u.asked(now, refresh); u.askDue(now) && next.askDue(now) {
+	if next := u.asked(now); u.askDue(now) && next.askDue(now) {
 		t.Errorf("after the source was asked it is asked again at once: %+v", next)
 	}
 	for _, next := range []upkeep{u.tried(now), u.tried(now).restored(now, refresh)} {

@@ -38,7 +38,7 @@ func (s *synchronization) lookAfter(ctx context.Context, now statuses, alive boo
 
 // mend has Consul have the task's registration, and its checks as they are now.
 func (s *synchronization) mend(ctx context.Context, found registration.Found, now statuses, alive bool) (tried bool, err error) {
-	seen := s.upkeep
+	seen := s.upkeep.answered()
 	seen.Lost = s.task.Registration.Gone(found)
 	damage := s.task.Registration.Damage(found)
 	if damage == "" {
@@ -125,7 +125,7 @@ func (s *synchronization) ask(ctx context.Context) (others bool) {
 }
 
 func (s *synchronization) askSource(ctx context.Context) (others bool, err error) {
-	if err := s.note(s.upkeep.asked(s.Now(), s.Refresh)); err != nil {
+	if err := s.note(s.upkeep.asked(s.Now())); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -135,8 +135,11 @@ func (s *synchronization) askSource(ctx context.Context) (others bool, err error
 		return false, err
 	}
 	addrs, err := list.Read(ctx)
-	if err != nil || sameServers(addrs, s.current()) {
+	if err != nil {
 		return false, err
+	}
+	if sameServers(addrs, s.current()) {
+		return false, s.note(s.upkeep.unchanged(s.Now(), s.Refresh))
 	}
 	return true, s.adopt(addrs)
 }

@@ -74,7 +74,9 @@ func (s *synchronization) bring(ctx context.Context, told memory, now statuses) 
 		look = s.ask(ctx) || look
 	}
 	if look {
-		if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
+		// ECS may kill a run that waits for a silent server. So it is taken for
+		// silent before, until it has answered.
+		if err := s.note(s.upkeep.looked(s.Now(), s.Refresh).silent(s.Now(), s.Refresh)); err != nil {
 			// Once more at the next run, and at every one, would be too much.
 			s.Log.Warn("the task is not looked after", "error", err)
 			look = false

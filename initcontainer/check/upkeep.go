@@ -40,9 +40,9 @@ type upkeep struct {
 const (
 	// SSM allows an account 40 reads a second. When Consul is gone for 5,000
 	// tasks at once, their first reads are spread over these many refreshes
-	// and the following ones come ever more rarely.
+	// and, as long as the list stays, the following ones over more.
 	firstAsk      = 4
-	longestAsking = 16
+	longestAsking = 8
 
 	// ECS's events may be ahead of what it says within the task.
 	watched = 30 * time.Second
@@ -116,7 +116,7 @@ func (u upkeep) answered() upkeep {
 	return u
 }
 
-// silent notes that none did.
+// silent notes that none did, or may.
 func (u upkeep) silent(now time.Time, refresh time.Duration) upkeep {
 	if u.AskAt.IsZero() {
 		u.AskPause = firstAsk * refresh
@@ -126,10 +126,15 @@ func (u upkeep) silent(now time.Time, refresh time.Duration) upkeep {
 }
 
 // asked plans the next time that the source is asked.
-func (u upkeep) asked(now time.Time, refresh time.Duration) upkeep {
+func (u upkeep) asked(now time.Time) upkeep {
 	u.AskAt = now.Add(between(u.AskPause*3/4, u.AskPause*5/4))
-	u.AskPause = min(2*u.AskPause, longestAsking*refresh)
 	return u
+}
+
+// unchanged notes that the source has the servers that are known.
+func (u upkeep) unchanged(now time.Time, refresh time.Duration) upkeep {
+	u.AskPause = min(2*u.AskPause, longestAsking*refresh)
+	return u.asked(now)
 }
 
 // lost notes that a write found the registration gone, and looks sooner than
