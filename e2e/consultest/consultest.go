@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -79,8 +80,30 @@ func (s *Server) Stop() {
 }
 
 // Freeze stops the server from answering while it still accepts connections,
-// as a machine out of memory does. Stop ends a frozen server too.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+// as a machine out of memory does. Stop ends a frozen server too. It returns
+// when the server has come to a stop, which takes a moment on a busy machine.
+func (s *Server) Freeze() {
+	s.signal(syscall.SIGSTOP)
+	for end := time.Now().Add(stopTimeout); time.Now().Before(end) && !s.frozen(); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// frozen tells whether every thread of the server has stopped.
+func (s *Server) frozen() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return true // there is no server
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		// After the name, which is in parentheses, comes the state: T is stopped.
+		if err == nil && !bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Unfreeze lets a frozen server go on.
 func (s *Server) Unfreeze() { s.signal(syscall.SIGCONT) }
