@@ -36,7 +36,7 @@ func (m *model) tell(t *task) {
 	for range copies {
 		m.send(&message{body: body, task: t, state: t.truth()})
 	}
-	if copies > 0 && m.chance(30) {
+	if copies > 0 && m.chance(50) {
 		m.deliver()
 	}
 }

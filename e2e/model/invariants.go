@@ -86,14 +86,17 @@ func (m *model) observe(p *process) {
 		t := m.task(id)
 		if was.String() != is.String() {
 			m.noteOf(p, "· %s was %s and is %s", id, was, is)
-			m.happened[fmt.Sprintf("%s: %s, then %s", p.actor(), was.word(), is.word())]++
+			m.happened[p.actor()+": "+is.word()]++
 		}
-		if was.present && !is.present {
+		// A node may come back before a request is repeated, and be removed twice.
+		if was.present && !is.present && !slices.Contains(p.removed, id) {
 			p.removed = append(p.removed, id)
 		}
 		switch {
 		case was.present && !is.present && t.wanted():
 			m.violated(id, "%s removed the node of a task that ECS wants to run", p.name)
+		case was.present && !is.present && p.task != t && t.truth().last != stopped:
+			m.violated(id, "%s removed the node of a task that has not stopped yet", p.name)
 		case was.drain == 0 && is.drain != 0 && t.wanted():
 			m.violated(id, "%s drained a task that ECS wants to run", p.name)
 		case !was.present && is.present:

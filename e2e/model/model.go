@@ -71,7 +71,7 @@ type model struct {
 	mostNodes int              // that there ever were
 	ownDrains map[uint64]bool  // the indexes of drains that were ours
 	snapshots [][]byte         // of Consul
-	happened  map[string]int   // how often ours did what to a node
+	happened  map[string]int   // how often ours left a node as what
 }
 
 func newModel(t testing.TB, seed uint64, steps int) *model {

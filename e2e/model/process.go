@@ -24,7 +24,7 @@ type process struct {
 	killed bool // its context was ended
 	faulty bool // a call of it was interfered with
 
-	removed []string // IDs of the tasks that it removed
+	removed []string // IDs of the tasks that it removed, each once
 
 	// signals has one for each call that it makes, and nil when it has ended.
 	// Each start and each answer is followed by exactly one.

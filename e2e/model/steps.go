@@ -25,7 +25,7 @@ func kinds() []kind {
 		// ECS
 		{12, (*model).startTask},
 		{30, (*model).moveOn},
-		{8, (*model).stopTask},
+		{10, (*model).stopTask},
 		{2, (*model).crashTask},
 		{1, (*model).loseInstance},
 		{1, (*model).endOrphan},
@@ -34,12 +34,12 @@ func kinds() []kind {
 		{15, (*model).runInit},
 		{40, (*model).runSomeCheck},
 		{15, (*model).deliver},
-		{6, (*model).runSweep},
+		{8, (*model).runSweep},
 		// what goes wrong
 		{3, (*model).loseMessage},
 		{1, (*model).sendJunk},
 		{5, (*model).deliverLate},
-		{6, (*model).drainByHand},
+		{8, (*model).drainByHand},
 		{4, (*model).deleteByHand},
 		{1, (*model).takeSnapshot},
 		{1, (*model).restoreSnapshot},
@@ -63,7 +63,7 @@ func (m *model) pick() kind {
 	return kind{}
 }
 
-// inTheWay are, in half of the cases, those of the tasks for which a process is
+// inTheWay are, in most cases, those of the tasks for which a process is
 // about to write something, if there are any: what happens to them matters most
 // now.
 func (m *model) inTheWay(tasks []*task) []*task {
@@ -78,7 +78,7 @@ func (m *model) inTheWay(tasks []*task) []*task {
 			found = append(found, t)
 		}
 	}
-	if len(found) == 0 || m.chance(50) {
+	if len(found) == 0 || m.chance(20) {
 		return tasks
 	}
 	return found
