@@ -105,7 +105,7 @@ func (r Run) Do(ctx context.Context) error {
 	select {
 	case err := <-probed:
 		if err == nil && r.UntilPassing {
-			return r.passed(own)
+			return r.passed(ctx, own)
 		}
 		return err
 	default:
@@ -119,6 +119,11 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 		probed <- err
 		return
 	}
+	if r.UntilPassing && !r.Volume.Writable() {
+		// Envoy's health check sees to Consul, and remembers what it told.
+		probed <- task.Envoy.Ready(ctx)
+		return
+	}
 	// Before anything is looked at: what one run saw must not overwrite what
 	// another saw later.
 	unlock, err := r.Volume.TryLock()
@@ -130,9 +135,6 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 	if errors.Is(err, volume.ErrLocked) {
 		r.Log.Debug("another run is at work")
 		return
-	}
-	if r.UntilPassing && !r.Volume.Writable() {
-		return // Envoy's health check sees to Consul, and remembers what it told
 	}
 	if err == nil {
 		err = r.sync(ctx, task, ready)
@@ -256,9 +258,11 @@ func (r Run) told() memory {
 func (r Run) ownContainer(ctx context.Context) <-chan string {
 	own := make(chan string, 1)
 	if _, err := os.Stat(r.Volume.Passed()); err == nil || !r.UntilPassing {
+		close(own)
 		return own
 	}
 	go func() {
+		defer close(own)
 		endpoint, err := taskmeta.FromEnvironment(r.Getenv)
 		if err != nil {
 			return
@@ -273,7 +277,7 @@ func (r Run) ownContainer(ctx context.Context) <-chan string {
 }
 
 // passed returns nil once Consul was told that the service passes.
-func (r Run) passed(own <-chan string) error {
+func (r Run) passed(ctx context.Context, own <-chan string) error {
 	if _, err := os.Stat(r.Volume.Passed()); err == nil {
 		return nil
 	}
@@ -284,10 +288,13 @@ func (r Run) passed(own <-chan string) error {
 	}
 	// Where the service waits for this very container to be healthy, neither
 	// may wait for the other: all but the container has to pass.
+	if len(task.Containers) == 0 {
+		return waiting
+	}
 	var name string
 	select {
-	case name = <-own:
-	default:
+	case name = <-own: // "" if it is not known
+	case <-ctx.Done():
 	}
 	told := statuses{}
 	if !slices.Contains(task.Containers, name) || volume.ReadJSON(r.Volume.Checks(), &told) != nil {

@@ -109,8 +109,8 @@ func expectPlans(t *testing.T, u upkeep, now time.Time, refresh time.Duration) {
 	if next := u.asked(now); u.askDue(now) && next.askDue(now) {
 		t.Errorf("after the source was asked it is asked again at once: %+v", next)
 	}
-	for _, next := range []upkeep{u.tried(now), u.tried(now).restored(now, refresh)} {
-		if wait := next.restoreAt(refresh).Sub(now); wait < refresh || wait > longestRestoring {
+	for _, next := range []upkeep{u.tried(now, true), u.tried(now, true).restored(now, refresh, true)} {
+		if wait := next.restoreAt(refresh, true).Sub(now); wait < refresh*9/10 || wait > longestRestoring {
 			t.Errorf("after the task registered again it may do so in %s: %+v", wait, next)
 		}
 	}

@@ -45,7 +45,7 @@ func (s *synchronization) mend(ctx context.Context, found registration.Found, no
 		seen = seen.whole(s.Now())
 	}
 	s.keep(seen)
-	if damage != "" && s.mayRestore(damage, alive) {
+	if damage != "" && s.mayRestore(damage, seen.Lost, alive) {
 		return true, s.restore(ctx, found, now, damage)
 	}
 	if seen.Lost {
@@ -59,14 +59,14 @@ func (s *synchronization) mend(ctx context.Context, found registration.Found, no
 // mayRestore tells whether the task may register again. One of which it is not
 // certain that ECS wants it to run stays out: deregister-tasks or the sweep may
 // be right.
-func (s *synchronization) mayRestore(damage string, alive bool) bool {
+func (s *synchronization) mayRestore(damage string, gone, alive bool) bool {
 	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
-	at := s.upkeep.restoreAt(s.Refresh)
+	at := s.upkeep.restoreAt(s.Refresh, gone)
 	switch {
 	case !alive:
 		log.Warn("the registration is damaged, and stays so while it is not known whether the task is stopping")
 		return false
-	case s.Now().Before(at) && !s.upkeep.RestoredAt.IsZero():
+	case s.Now().Before(at) && !s.upkeep.of(gone).At.IsZero():
 		log.Warn("the registration is damaged again after it was restored: something takes it away", "notBefore", at)
 		return false
 	case s.Now().Before(at):
@@ -79,7 +79,8 @@ func (s *synchronization) mayRestore(damage string, alive bool) bool {
 // restore registers the task again, with its checks as they are.
 func (s *synchronization) restore(ctx context.Context, found registration.Found, now statuses, damage string) error {
 	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
-	if err := s.note(s.upkeep.tried(s.Now())); err != nil {
+	gone := s.task.Registration.Gone(found)
+	if err := s.note(s.upkeep.tried(s.Now(), gone)); err != nil {
 		return fmt.Errorf("register again: %w", err)
 	}
 	s.forget()
@@ -92,7 +93,7 @@ func (s *synchronization) restore(ctx context.Context, found registration.Found,
 		return fmt.Errorf("register again: %w", err)
 	}
 	log.Warn("registered again")
-	s.keep(s.upkeep.restored(s.Now(), s.Refresh))
+	s.keep(s.upkeep.restored(s.Now(), s.Refresh, gone))
 	return s.confirm(now)
 }
 

@@ -271,7 +271,7 @@ func TestATaskThatIsGoneTellsNobody(t *testing.T) {
 	for what, prevent := range map[string]func(*bench){
 		"not known whether it is stopping": func(b *bench) { b.meta.Store(http.StatusInternalServerError) },
 		"restored a moment ago": func(b *bench) {
-			u := upkeep{LookAt: b.clock, RestoredAt: b.clock, RestorePause: time.Hour}
+			u := upkeep{LookAt: b.clock, Restored: restoration{b.clock, time.Hour}}
 			if err := b.run.Volume.WriteJSON(b.run.Volume.Upkeep(), u); err != nil {
 				t.Fatal(err)
 			}
@@ -514,6 +514,17 @@ func TestAContainerDoesNotWaitForItself(t *testing.T) {
 	if err := b.run.Do(t.Context()); err != nil {
 		t.Error(err)
 	}
+	// Also while another run is at work, which ends this one early.
+	unlock, err := b.run.Volume.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for range 20 {
+		if err := b.run.Do(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestManyTasksSpreadTheirReadsOfTheList has Consul vanish for 5,000 tasks at
@@ -554,11 +565,11 @@ func TestManyTasksSpreadTheirReadsOfTheList(t *testing.T) {
 func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	far := now.Add(1000 * time.Hour)
-	u := upkeep{LookAt: far, LookedAt: far, AskAt: far, AskPause: time.Minute, TriedAt: far, WatchUntil: far, RestoredAt: far, RestorePause: 1000 * time.Hour}.mend(now, time.Minute)
-	if !u.lookDue(now) || !u.askDue(now) || u.restoreAt(time.Minute).Sub(now) > longestRestoring || !u.watchOver(now.Add(watched)) {
+	u := upkeep{LookAt: far, LookedAt: far, AskAt: far, AskPause: time.Minute, TriedAt: far, WatchUntil: far, Restored: restoration{far, 1000 * time.Hour}}.mend(now, time.Minute)
+	if !u.lookDue(now) || !u.askDue(now) || u.restoreAt(time.Minute, true).Sub(now) > longestRestoring || !u.watchOver(now.Add(watched)) {
 		t.Errorf("after mending: %+v", u)
 	}
-	same := newUpkeep(now, time.Minute).silent(now, time.Minute).tried(now).restored(now, time.Minute)
+	same := newUpkeep(now, time.Minute).silent(now, time.Minute).tried(now, true).restored(now, time.Minute, true)
 	if diff := cmp.Diff(same, same.mend(now, time.Minute), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("nothing was wrong: %s", diff)
 	}

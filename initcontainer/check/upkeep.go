@@ -31,10 +31,17 @@ type upkeep struct {
 	TriedAt    time.Time `json:",omitzero"`
 	WatchUntil time.Time `json:",omitzero"`
 
-	// RestoredAt is when that succeeded last, and RestorePause what has to pass
-	// until it is done again.
-	RestoredAt   time.Time     `json:",omitzero"`
-	RestorePause time.Duration `json:",omitempty"`
+	// Restored is about registrations that were gone, Mended about those that
+	// were there and differed: whoever changes a tag again and again must not
+	// keep a task out that is lost later.
+	Restored, Mended restoration
+}
+
+// restoration is when registering again succeeded last, and what has to pass
+// until it is done again.
+type restoration struct {
+	At    time.Time     `json:",omitzero"`
+	Pause time.Duration `json:",omitempty"`
 }
 
 const (
@@ -76,12 +83,13 @@ func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 		u.WatchUntil = now.Add(watched)
 	}
 	// It is not known how much has passed since.
-	for _, past := range []*time.Time{&u.LookedAt, &u.TriedAt, &u.RestoredAt} {
+	for _, past := range []*time.Time{&u.LookedAt, &u.TriedAt, &u.Restored.At, &u.Mended.At} {
 		if past.After(now) {
 			*past = now
 		}
 	}
-	u.RestorePause = min(u.RestorePause, longestRestoring)
+	u.Restored.Pause = min(u.Restored.Pause, longestRestoring)
+	u.Mended.Pause = min(u.Mended.Pause, longestRestoring)
 	return u
 }
 
@@ -93,10 +101,20 @@ func (u upkeep) watching() bool { return !u.WatchUntil.IsZero() }
 
 func (u upkeep) watchOver(now time.Time) bool { return !now.Before(u.WatchUntil) }
 
-// restoreAt is when the task may register again.
-func (u upkeep) restoreAt(refresh time.Duration) time.Time {
-	next := u.TriedAt.Add(refresh)
-	if again := u.RestoredAt.Add(u.RestorePause); again.After(next) {
+// of is the restoration of a registration that is gone, or is not.
+func (u *upkeep) of(gone bool) *restoration {
+	if gone {
+		return &u.Restored
+	}
+	return &u.Mended
+}
+
+// restoreAt is when the task may register again: a refresh after it tried, a
+// little less since it tries somewhat later than it looks.
+func (u upkeep) restoreAt(refresh time.Duration, gone bool) time.Time {
+	next := u.TriedAt.Add(refresh * 9 / 10)
+	last := u.of(gone)
+	if again := last.At.Add(last.Pause); again.After(next) {
 		return again
 	}
 	return next
@@ -147,26 +165,33 @@ func (u upkeep) lost(refresh time.Duration) upkeep {
 	return u
 }
 
-// tried notes that the task is about to register again.
-func (u upkeep) tried(now time.Time) upkeep {
-	u.TriedAt, u.WatchUntil = now, now.Add(watched)
+// tried notes that the task is about to register again. Only one that was gone
+// can have missed its drain.
+func (u upkeep) tried(now time.Time, gone bool) upkeep {
+	u.TriedAt = now
+	if gone {
+		u.WatchUntil = now.Add(watched)
+	}
 	return u
 }
 
 // restored notes that it did. As long as the registration keeps vanishing the
 // pauses double: a task that ECS has given up, on an instance that it lost,
 // must not fight the sweep for ever.
-func (u upkeep) restored(now time.Time, refresh time.Duration) upkeep {
+func (u upkeep) restored(now time.Time, refresh time.Duration, gone bool) upkeep {
 	u.Lost = false
-	u.RestoredAt = now
-	u.RestorePause = min(max(2*u.RestorePause, refresh), longestRestoring)
+	last := u.of(gone)
+	last.At = now
+	last.Pause = min(max(2*last.Pause, refresh), longestRestoring)
 	return u
 }
 
 // whole notes that the registration is as it should be.
 func (u upkeep) whole(now time.Time) upkeep {
-	if now.Sub(u.RestoredAt) > max(stood, 4*u.RestorePause) {
-		u.RestoredAt, u.RestorePause = time.Time{}, 0
+	for _, last := range []*restoration{&u.Restored, &u.Mended} {
+		if now.Sub(last.At) > max(stood, 4*last.Pause) {
+			*last = restoration{}
+		}
 	}
 	return u
 }

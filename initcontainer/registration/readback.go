@@ -3,6 +3,7 @@ package registration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,16 +27,25 @@ type servers interface {
 	Do(context.Context, func(context.Context, *api.Client) error) error
 }
 
+// errHidden keeps a part from passing for the whole.
+var errHidden = errors.New("Consul's ACLs hide some of it")
+
 // Read reads back what Consul has of the task, in two requests.
 //
 // Not stale: a server that lags behind would have a task that has just
 // registered for one whose registration is gone.
 func (r Registration) Read(ctx context.Context, servers servers) (Found, error) {
-	var node *api.CatalogNodeServiceList
+	var (
+		node *api.CatalogNodeServiceList
+		meta *api.QueryMeta
+	)
 	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		node, _, err = client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		node, meta, err = client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
+	if err == nil && meta.ResultsFilteredByACLs {
+		err = errHidden
+	}
 	if err != nil {
 		return Found{}, fmt.Errorf("read node %s back: %w", r.Service.Node, err)
 	}
@@ -51,10 +61,14 @@ func (r Registration) Read(ctx context.Context, servers servers) (Found, error) 
 
 // ReadChecks reads back the task's checks alone: none, where its node is gone.
 func (r Registration) ReadChecks(ctx context.Context, servers servers) (checks api.HealthChecks, err error) {
+	var meta *api.QueryMeta
 	err = servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		checks, _, err = client.Health().Node(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		checks, meta, err = client.Health().Node(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
+	if err == nil && meta.ResultsFilteredByACLs {
+		err = errHidden
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)
 	}
