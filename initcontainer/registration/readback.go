@@ -28,7 +28,7 @@ type servers interface {
 }
 
 // errHidden keeps a part from passing for the whole.
-var errHidden = errors.New("Consul's ACLs hide some of it")
+var errHidden = errors.New("ACLs hide some of it")
 
 // Read reads back what Consul has of the task, in two requests.
 //
