@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/registration"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/serverlist"
 )
 
 // askTimeout bounds one reading of the servers' addresses from their source,
@@ -139,7 +139,7 @@ func (s *synchronization) askSource(ctx context.Context) (others bool, err error
 	if err != nil {
 		return false, err
 	}
-	if sameServers(addrs, s.current()) {
+	if serverlist.Equal(addrs, s.current()) {
 		return false, s.note(s.upkeep.unchanged(s.Now(), s.Refresh))
 	}
 	return true, s.adopt(addrs)
@@ -153,7 +153,7 @@ func (s *synchronization) follow(ctx context.Context) {
 	servers, err := s.servers.Current(ctx)
 	switch {
 	case err != nil:
-	case sameServers(servers, s.current()):
+	case serverlist.Equal(servers, s.current()):
 		return
 	case !consul.AnyReachable(ctx, servers, s.task.HTTPPort, s.task.GRPCPort):
 		err = fmt.Errorf("follow Consul's servers: none of %s can be reached at the ports %d and %d", servers, s.task.HTTPPort, s.task.GRPCPort)
@@ -178,11 +178,4 @@ func (s *synchronization) adopt(servers []netip.Addr) error {
 	next := s.upkeep
 	next.Servers = servers
 	return s.note(next)
-}
-
-func sameServers(a, b []netip.Addr) bool {
-	sorted := func(addrs []netip.Addr) []netip.Addr {
-		return slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
-	}
-	return slices.Equal(slices.Compact(sorted(a)), slices.Compact(sorted(b)))
 }

@@ -297,6 +297,27 @@ func TestATaskThatIsGoneTellsNobody(t *testing.T) {
 	}
 }
 
+// TestALossIsNotBelievedForEver has the run that found the registration gone be
+// the last one that could note anything; then the registration is back.
+func TestALossIsNotBelievedForEver(t *testing.T) {
+	b := newBench(t)
+	b.look(t)
+	v := b.run.Volume
+	if err := v.WriteJSON(v.Upkeep(), upkeep{LookAt: b.clock, Lost: true}); err != nil {
+		t.Fatal(err)
+	}
+	dir, name := slicePath(v.Upkeep())
+	if err := os.MkdirAll(dir+"/."+name+".new/in the way", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.app.Store(500)
+	b.again(t)
+	b.expect(t, "critical", "passing", "critical")
+	b.app.Store(200)
+	b.again(t)
+	b.expect(t, "passing", "passing", "passing")
+}
+
 func TestADrainOutlastsARestoration(t *testing.T) {
 	b := newBench(t)
 	b.look(t)

@@ -80,6 +80,9 @@ func (s *synchronization) bring(ctx context.Context, told memory, now statuses) 
 			// Once more at the next run, and at every one, would be too much.
 			s.Log.Warn("the task is not looked after", "error", err)
 			look = false
+			// That the registration was gone may be long past, and no look will
+			// say so.
+			s.upkeep.Lost, told.certain, tell = false, false, true
 		}
 	}
 	if look || tell {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -237,17 +236,8 @@ func (r Registration) succeededBy(other *api.Node) bool {
 	if theirs := other.Meta[mesh.MetaVPCID]; theirs != "" && own[mesh.MetaVPCID] != "" && theirs != own[mesh.MetaVPCID] {
 		return false
 	}
-	at := registeredAt(other.Meta)
-	return at.IsZero() || !at.Before(registeredAt(own))
-}
-
-// registeredAt is the zero time where the meta doesn't say.
-func registeredAt(meta map[string]string) time.Time {
-	at, err := time.Parse(time.RFC3339, meta[mesh.MetaRegisteredAt])
-	if err != nil {
-		return time.Time{}
-	}
-	return at
+	at := mesh.RegisteredAt(other.Meta)
+	return at.IsZero() || !at.Before(mesh.RegisteredAt(own))
 }
 
 // Remove takes the task out of the catalog.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"ecsmesh/shared/mesh"
 
@@ -34,7 +33,7 @@ func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
 			Name:         node.Node,
 			TaskARN:      node.Meta[mesh.MetaTaskARN],
 			ClusterARN:   node.Meta[mesh.MetaClusterARN],
-			RegisteredAt: parseTime(node.Meta[mesh.MetaRegisteredAt]),
+			RegisteredAt: mesh.RegisteredAt(node.Meta),
 			DrainIndex:   drains[node.Node],
 		}
 	}
@@ -105,12 +104,4 @@ func (c *Catalog) drains(ctx context.Context) (map[string]uint64, error) {
 // is there, or show a drain that has been set anew.
 func consistent(ctx context.Context, filter string) *api.QueryOptions {
 	return (&api.QueryOptions{Filter: filter, RequireConsistent: true}).WithContext(ctx)
-}
-
-func parseTime(value string) time.Time {
-	t, err := time.Parse(time.RFC3339, value)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }

@@ -6,6 +6,7 @@ package mesh
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Names in Consul's catalog.
@@ -31,6 +32,16 @@ const (
 	MetaVPCID         = "ecsmesh-vpc-id"
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
+
+// RegisteredAt is when a task registered, by its own clock, from its node's
+// meta; the zero time where that doesn't say.
+func RegisteredAt(meta map[string]string) time.Time {
+	at, err := time.Parse(time.RFC3339, meta[MetaRegisteredAt])
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
 
 // Keys of a service instance's meta.
 const (

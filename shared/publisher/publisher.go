@@ -64,7 +64,7 @@ func (p *Publisher) Publish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if serverlist.Format(published) == serverlist.Format(servers) {
+		if serverlist.Equal(published, servers) {
 			return nil
 		}
 		if err := p.parameter.Write(ctx, servers); err != nil {

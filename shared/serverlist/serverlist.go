@@ -56,6 +56,9 @@ func Format(addrs []netip.Addr) string {
 	return strings.Join(fields, ",")
 }
 
+// Equal tells whether two lists name the same servers.
+func Equal(a, b []netip.Addr) bool { return Format(a) == Format(b) }
+
 // API is what this package needs of the SSM client.
 type API interface {
 	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
