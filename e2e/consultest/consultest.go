@@ -39,6 +39,10 @@ const (
 	// on two busy cores take a few.
 	startTimeout = time.Minute
 	stopTimeout  = 5 * time.Second
+
+	// attemptTimeout bounds one look whether a server is ready.
+	attemptTimeout = 3 * time.Second
+
 	pollInterval = 20 * time.Millisecond
 
 	// logTail is how much of the server's log a failed test prints.
@@ -185,7 +189,7 @@ func await(t testing.TB, s *Server, condition func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	for {
-		err := condition(ctx)
+		err := attempt(ctx, condition)
 		if err == nil {
 			return
 		}
@@ -197,6 +201,14 @@ func await(t testing.TB, s *Server, condition func(context.Context) error) {
 		case <-time.After(pollInterval):
 		}
 	}
+}
+
+// attempt bounds a condition: a server passes questions on to the leader that it
+// knows, which may be frozen, and waits.
+func attempt(ctx context.Context, condition func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return condition(ctx)
 }
 
 // ready holds once the leader has registered itself and its certificate

@@ -244,6 +244,11 @@ func TestEntrypointIsAsIfItWereNotThere(t *testing.T) {
 }
 
 func TestEntrypointKeepsOnlySIGTERMBack(t *testing.T) {
+	// Where the tests run under nohup, the wrapper must not: what is ignored when
+	// it starts stays so. A signal that is handled here is not ignored in a child.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT)
+	defer signal.Stop(handled)
 	w := wrap(t, nil, theApplication(t, "-grace", "1h")...)
 	w.signal(t, syscall.SIGTERM)
 	w.expectKeptBack(t, "1h0m0s")
