@@ -169,8 +169,8 @@ func (m *model) register(ctx context.Context, p *process) (done bool, err error)
 		Envoy:        check.Envoy{Admin: ready, PublicListener: ready},
 		Servers:      p.front.addrs(),
 		Source:       discovery.Source{Hosts: cfg.ConsulServers.Hosts},
-		HTTPPort:     cfg.ConsulServers.HTTPPort,
-		GRPCPort:     cfg.ConsulServers.GRPCPort,
+		HTTPPort:     cfg.ConsulServers.HTTP.Port,
+		GRPCPort:     cfg.ConsulServers.GRPC.Port,
 	})
 }
 

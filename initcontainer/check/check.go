@@ -26,7 +26,9 @@ import (
 	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/initcontainer/token"
 	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
 )
 
@@ -60,6 +62,20 @@ type Task struct {
 	Source       discovery.Source // of the servers that followed
 	HTTPPort     int
 	GRPCPort     int
+	TLS          *consul.TLS `json:",omitempty"` // of the HTTP interface
+
+	// Token is set where there are ACLs. The token itself is in Envoy's file.
+	Token *Token `json:",omitempty"`
+
+	// Private tells that the checks are not here but in a file that only
+	// Envoy's user may read: their requests carry headers or a body.
+	Private bool `json:",omitempty"`
+}
+
+// Token says how the task keeps its ACL token fresh.
+type Token struct {
+	Source  token.Source `json:",omitzero"` // none, where somebody gave the init container a token
+	RenewAt time.Time    `json:",omitzero"` // zero: when Consul no longer knows it
 }
 
 // Run is one run of the command.
@@ -119,7 +135,7 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 		probed <- err
 		return
 	}
-	if r.UntilPassing && !r.Volume.Writable() {
+	if r.UntilPassing && !r.maySync(task) {
 		// Envoy's health check sees to Consul, and remembers what it told.
 		probed <- task.Envoy.Ready(ctx)
 		return
@@ -156,6 +172,13 @@ func (r Run) task() (Task, error) {
 	return task, err
 }
 
+// maySync tells whether this container's user may do what Envoy's may.
+func (r Run) maySync(task Task) bool {
+	return r.Volume.Writable() &&
+		(task.Token == nil || volume.Readable(r.Volume.LiveToken())) &&
+		(!task.Private || volume.Readable(r.Volume.Requests()))
+}
+
 // whole tells whether the parts are there, and fit each other.
 func (t Task) whole() bool {
 	service, sidecar := t.Registration.Service, t.Registration.Sidecar
@@ -166,6 +189,15 @@ func (t Task) whole() bool {
 
 // sync looks at the service and at Envoy, and brings Consul up to date.
 func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
+	if task.Private {
+		names := len(task.Checks)
+		if err := volume.ReadJSON(r.Volume.Requests(), &task.Checks); err != nil {
+			return fmt.Errorf("read the service's checks: %w; they belong to Envoy's user, which proxy.uid names", err)
+		}
+		if len(task.Checks) != names {
+			return fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", r.Volume.Requests())
+		}
+	}
 	metadata := r.metadata(ctx)
 	told := r.told()
 	now := verdict(task.Registration, r.look(ctx, task, told.statuses, metadata), envoyReady)

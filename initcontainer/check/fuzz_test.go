@@ -82,11 +82,12 @@ func FuzzStateFiles(f *testing.F) {
 			verdict.changed(read.Registration, told.statuses)
 			verdict.in(read.Registration)
 		}
+		read.Token = nil // nobody is asked for another
 		sync := run.newSync(read, nil)
 		if !sync.remember() {
 			t.Fatal("what runs remember is lost although it can be written")
 		}
-		_ = sync.reach() // addresses that are none are an error
+		_ = sync.reach(t.Context(), false) // addresses that are none are an error
 		expectPlans(t, sync.upkeep, now, run.Refresh)
 	})
 }

@@ -100,11 +100,11 @@ func (s *synchronization) restore(ctx context.Context, found registration.Found,
 // takeBack removes what was registered again of a task that ECS is stopping.
 func (s *synchronization) takeBack(ctx context.Context) error {
 	s.Log.Info("the task is stopping; that it was registered again is taken back")
-	if err := s.reach(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
 	defer cancel()
+	if err := s.reach(ctx, false); err != nil {
+		return err
+	}
 	if err := s.task.Registration.Remove(ctx, s); err != nil {
 		return err // the next run tries again
 	}

@@ -49,8 +49,9 @@ func (s *synchronization) bring(ctx context.Context, told memory, now statuses) 
 	look := kept && s.upkeep.lookDue(s.Now())
 	ask := kept && s.upkeep.askDue(s.Now())
 	watch := kept && s.upkeep.watching()
+	renew := kept && s.renewDue()
 	tell := !s.upkeep.Lost && (!told.certain || len(now.changed(s.task.Registration, told.statuses)) > 0)
-	if !look && !ask && !watch && !tell {
+	if !look && !ask && !watch && !tell && !renew {
 		return nil
 	}
 	meta, err := s.metadata()
@@ -85,20 +86,20 @@ func (s *synchronization) bring(ctx context.Context, told memory, now statuses) 
 			s.upkeep.Lost, told.certain, tell = false, false, true
 		}
 	}
-	if look || tell {
-		err = s.speak(ctx, told, now, look, alive)
-		s.noteWhetherHeard(kept, err)
-		return err
+	if !look && !tell && !renew {
+		return nil
 	}
-	return nil
+	err = s.reach(ctx, renew)
+	if err == nil && (look || tell) {
+		err = s.speak(ctx, told, now, look, alive)
+	}
+	s.noteWhetherHeard(kept, err)
+	return err
 }
 
 // speak looks after the task or, at least, tells what has changed. A Consul
 // outage is not waited for: the next run is a few seconds away.
 func (s *synchronization) speak(ctx context.Context, told memory, now statuses, look, alive bool) error {
-	if err := s.reach(); err != nil {
-		return err
-	}
 	if look {
 		tried, err := s.lookAfter(ctx, now, alive)
 		if !tried {
@@ -139,18 +140,30 @@ func (s *synchronization) readTold(ctx context.Context) (memory, error) {
 	return memory{}, nil
 }
 
-// Do is consul.Servers.Do on the servers of this run.
+// Do is consul.Servers.Do on the servers of this run, with another token where
+// Consul doesn't know the task's any more.
 func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
 	err := s.servers.Do(ctx, attempt)
-	if err == nil || consul.Permanent(err) {
+	if consul.TokenUnknown(err) && s.mayRenew() {
+		if renewal := s.renew(ctx); renewal != nil {
+			return fmt.Errorf("%w; %w", err, renewal)
+		}
+		err = s.servers.Do(ctx, attempt)
+	}
+	if err == nil || consul.Permanent(err) || consul.TokenUnknown(err) {
 		s.heard = true
 	}
 	return err
 }
 
-func (s *synchronization) reach() (err error) {
-	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, AttemptTimeout: consulAttempt})
-	return err
+// reach prepares what the run's requests need. Servers are dialled when the
+// first is made.
+func (s *synchronization) reach(ctx context.Context, renew bool) (err error) {
+	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: consulAttempt})
+	if err != nil {
+		return err
+	}
+	return s.authorize(ctx, renew)
 }
 
 func (s *synchronization) current() []netip.Addr {

@@ -26,6 +26,11 @@ type upkeep struct {
 	AskAt    time.Time     `json:",omitzero"`
 	AskPause time.Duration `json:",omitempty"`
 
+	// RenewAt is when the ACL token is renewed, where it is not the first, and
+	// RenewTriedAt when that was tried last.
+	RenewAt      time.Time `json:",omitzero"`
+	RenewTriedAt time.Time `json:",omitzero"`
+
 	// TriedAt is when the task tried last to register again, and WatchUntil
 	// until when it is watched whether ECS was stopping it meanwhile.
 	TriedAt    time.Time `json:",omitzero"`
@@ -58,6 +63,9 @@ const (
 	// been taken away by the sweep: the next loss begins anew.
 	stood = 2 * time.Hour
 
+	// longestToken is the longest life that Consul gives a token.
+	longestToken = 24 * time.Hour
+
 	// longestRestoring bounds a pause that doubles.
 	longestRestoring = 24 * time.Hour
 )
@@ -79,11 +87,14 @@ func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 	if !u.AskAt.IsZero() {
 		u.AskPause = min(max(u.AskPause, refresh), longestAsking*refresh)
 	}
+	if u.RenewAt.Sub(now) > longestToken {
+		u.RenewAt = now
+	}
 	if u.WatchUntil.Sub(now) > watched {
 		u.WatchUntil = now.Add(watched)
 	}
 	// It is not known how much has passed since.
-	for _, past := range []*time.Time{&u.LookedAt, &u.TriedAt, &u.Restored.At, &u.Mended.At} {
+	for _, past := range []*time.Time{&u.LookedAt, &u.RenewTriedAt, &u.TriedAt, &u.Restored.At, &u.Mended.At} {
 		if past.After(now) {
 			*past = now
 		}
@@ -153,6 +164,22 @@ func (u upkeep) asked(now time.Time) upkeep {
 func (u upkeep) unchanged(now time.Time, refresh time.Duration) upkeep {
 	u.AskPause = min(2*u.AskPause, longestAsking*refresh)
 	return u.asked(now)
+}
+
+// renewing notes that another token is about to be asked for.
+func (u upkeep) renewing(now time.Time) upkeep {
+	u.RenewTriedAt = now
+	return u
+}
+
+// renewed plans the next renewal, somewhat earlier than is due: tasks that
+// started together need not log in together for ever.
+func (u upkeep) renewed(now, due time.Time) upkeep {
+	u.RenewAt = due
+	if !due.IsZero() {
+		u.RenewAt = due.Add(-between(0, min(due.Sub(now)/10, time.Minute)))
+	}
+	return u
 }
 
 // lost notes that a write found the registration gone, and looks sooner than

@@ -9,9 +9,10 @@ package config
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"time"
+
+	"ecsmesh/shared/login"
 )
 
 // Variables that hold the document; the first that is set counts.
@@ -32,7 +33,9 @@ const (
 	DefaultUpstreamBindAddr   = "127.0.0.1"
 	DefaultCheckTimeout       = 2 * time.Second
 	DefaultConsulHTTPPort     = 8500
+	DefaultConsulHTTPSPort    = 8501
 	DefaultConsulGRPCPort     = 8502
+	DefaultConsulGRPCTLSPort  = 8503
 )
 
 // Config is a valid configuration with its defaults filled in.
@@ -41,19 +44,12 @@ type Config struct {
 	LogLevel     slog.Level // of the init container
 
 	ConsulServers ConsulServers
+	Login         *login.Method // nil is no login
 	Service       Service
 	Proxy         Proxy
 
 	// Warnings are fields that were accepted and have no effect.
 	Warnings []string
-}
-
-// ConsulServers says where the Consul servers are.
-type ConsulServers struct {
-	Parameter string   // SSM parameter with their addresses
-	Hosts     []string // IP addresses or DNS names; when given, Parameter isn't read
-	HTTPPort  int
-	GRPCPort  int
 }
 
 // Service is the application's registration.
@@ -98,6 +94,10 @@ type Proxy struct {
 	AdminBindPort       int
 	MeshGatewayMode     string // "", none, local or remote
 	Upstreams           []Upstream
+
+	// UID is the user that Envoy runs as, and alone may read what is secret;
+	// -1 where it isn't given.
+	UID int
 
 	// Config is passed to Consul as it is; Envoy is what of it belongs into
 	// Envoy's bootstrap.
@@ -167,17 +167,4 @@ func Read(getenv func(string) string) (Config, error) {
 	}
 	cfg.Warnings = root.report.warnings
 	return cfg, nil
-}
-
-// Addresses returns the hosts if all of them are IP addresses.
-func (s ConsulServers) Addresses() ([]netip.Addr, bool) {
-	addrs := make([]netip.Addr, len(s.Hosts))
-	for i, host := range s.Hosts {
-		addr, err := netip.ParseAddr(host)
-		if err != nil {
-			return nil, false
-		}
-		addrs[i] = addr
-	}
-	return addrs, len(addrs) > 0
 }

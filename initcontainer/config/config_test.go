@@ -31,11 +31,11 @@ func TestMinimalConfigurationHasTheDocumentedDefaults(t *testing.T) {
 	want := Config{
 		BootstrapDir:  "/ecsmesh",
 		LogLevel:      slog.LevelInfo,
-		ConsulServers: ConsulServers{Parameter: "/ecsmesh/consul-servers", HTTPPort: 8500, GRPCPort: 8502},
+		ConsulServers: ConsulServers{Parameter: "/ecsmesh/consul-servers", HTTP: Interface{Port: 8500}, GRPC: Interface{Port: 8502}},
 		Service:       Service{Port: 8080, Checks: []Check{{Name: "tcp", TCP: "127.0.0.1:8080", Timeout: 2 * time.Second}}},
 		Proxy: Proxy{
 			LocalServiceAddress: "127.0.0.1", PublicListenerPort: 20000, HealthCheckPort: 22000,
-			AdminBindAddress: "127.0.0.1", AdminBindPort: 19000,
+			AdminBindAddress: "127.0.0.1", AdminBindPort: 19000, UID: -1,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
@@ -55,7 +55,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 			"checks": [
 				{"name": "h", "http": "https://127.0.0.1:8080/health", "method": "POST", "header": {"X": ["1", "2"]}, "body": "b", "tlsSkipVerify": true, "timeout": "1s"},
 				{"name": "t", "tcp": "127.0.0.1:1"}, {"name": "g", "grpc": "127.0.0.1:2/svc"}]},
-		"proxy": {"localServiceAddress": "127.0.0.2", "publicListenerPort": 1, "healthCheckPort": 2, "adminBindAddress": "127.0.0.3", "adminBindPort": 3,
+		"proxy": {"localServiceAddress": "127.0.0.2", "publicListenerPort": 1, "healthCheckPort": 2, "adminBindAddress": "127.0.0.3", "adminBindPort": 3, "uid": 65532,
 			"meshGateway": {"mode": "local"},
 			"config": {"protocol": "http", "envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "[::1]:9103",
 				"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "udp://${HOST_IP}:8125", "envoy_stats_tags": ["canary", "env=prod"], "envoy_stats_flush_interval": "10s",
@@ -68,7 +68,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 	sink := netip.MustParseAddrPort("127.0.0.1:8125")
 	want := Config{
 		BootstrapDir: "/mesh", LogLevel: slog.LevelDebug,
-		ConsulServers: ConsulServers{Parameter: "/p", Hosts: []string{"10.0.0.1", "consul.example.com"}, HTTPPort: 9500, GRPCPort: 9502},
+		ConsulServers: ConsulServers{Parameter: "/p", Hosts: []string{"10.0.0.1", "consul.example.com"}, HTTP: Interface{Port: 9500}, GRPC: Interface{Port: 9502}},
 		Service: Service{
 			Name: "api", Port: 8080, Tags: []string{"a"}, Meta: map[string]string{"k": "v"}, Weights: &Weights{3, 2}, EnableTagOverride: true,
 			Checks: []Check{
@@ -79,7 +79,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 			HealthSyncContainers: []string{"app", "cache"},
 		},
 		Proxy: Proxy{
-			LocalServiceAddress: "127.0.0.2", PublicListenerPort: 1, HealthCheckPort: 2, AdminBindAddress: "127.0.0.3", AdminBindPort: 3, MeshGatewayMode: "local",
+			LocalServiceAddress: "127.0.0.2", PublicListenerPort: 1, HealthCheckPort: 2, AdminBindAddress: "127.0.0.3", AdminBindPort: 3, UID: 65532, MeshGatewayMode: "local",
 			Upstreams: []Upstream{{
 				DestinationType: "prepared_query", DestinationName: "db", DestinationPeer: "p", Datacenter: "dc2",
 				LocalBindAddress: "127.0.0.9", LocalBindPort: 5432, MeshGatewayMode: "remote",
@@ -119,8 +119,8 @@ func TestNullCountsAsAbsentAsInConsulECS(t *testing.T) {
 func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	_, err := Read(env(Variable, `{
 		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "dataplane", "gateway": {"kind": "mesh-gateway"}, "servce": {},
-		"consulLogin": {"enabled": true, "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
-		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
+		"consulLogin": {"enabled": true, "method": "", "extra": 1}, "transparentProxy": {}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
+		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/nowhere/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
 		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
 		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": {}, "meshGateway": {"mode": "far"},
@@ -136,9 +136,8 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	}
 	want := map[string]string{
 		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"dataplane"`, "gateway": "an object", "servce": "an unknown field",
-		"consulLogin.enabled": "true", "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
-		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.defaults.caCertFile": `"/ca.pem"`,
-		"consulServers.http.https": "true (the default)", "consulServers.grpc.tls": "true (the default)", "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
+		"consulLogin.method": `""`, "consulLogin.extra": "an unknown field", "transparentProxy.enabled": "true (the default)", "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
+		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.http.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
 		"proxy.upstreams[0].config.c[0].d[1]": "null", "service.name": `"consul"`, "service.port": "8080.5", "service.namespace": `"team"`, "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
@@ -162,14 +161,14 @@ func TestSwitchingTLSOff(t *testing.T) {
 		servers string
 		faults  []string
 	}{
-		"nothing said":            {`{}`, []string{"consulServers.http.https", "consulServers.grpc.tls"}},
+		"nothing said":            {`{}`, []string{"consulServers.http.caCertParameter", "consulServers.grpc.caCertParameter"}},
 		"defaults":                {`{"defaults": {"tls": false}}`, nil},
 		"each interface":          {`{"http": {"https": false}, "grpc": {"tls": false}}`, nil},
 		"defaults and http":       {`{"defaults": {"tls": false}, "http": {"https": false}}`, nil},
-		"https in spite of it":    {`{"defaults": {"tls": false}, "http": {"https": true}}`, []string{"consulServers.http.https"}},
-		"grpc in spite of it":     {`{"defaults": {"tls": false}, "grpc": {"tls": true}}`, []string{"consulServers.grpc.tls"}},
+		"https in spite of it":    {`{"defaults": {"tls": false}, "http": {"https": true}}`, []string{"consulServers.http.caCertParameter"}},
+		"grpc in spite of it":     {`{"defaults": {"tls": false}, "grpc": {"tls": true}}`, []string{"consulServers.grpc.caCertParameter"}},
 		"http contradicts itself": {`{"defaults": {"tls": false}, "http": {"https": false, "tls": true}}`, []string{"consulServers.http.tls"}},
-		"only http is plain text": {`{"http": {"https": false}}`, []string{"consulServers.grpc.tls"}},
+		"only http is plain text": {`{"http": {"https": false}}`, []string{"consulServers.grpc.caCertParameter"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(env(Variable, `{"service": {"port": 80}, "consulServers": `+test.servers+`}`))

@@ -27,10 +27,11 @@ func readConfig(root *document, getenv func(string) string) Config {
 	cfg := Config{
 		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),
 		LogLevel:      readLogLevel(root),
-		ConsulServers: readConsulServers(root.section("consulServers")),
+		ConsulServers: readConsulServers(root.section("consulServers"), getenv),
 		Service:       readService(root),
 		Proxy:         readProxy(root.section("proxy"), getenv),
 	}
+	cfg.Login = readLogin(root, cfg.ConsulServers)
 	if !path.IsAbs(cfg.BootstrapDir) {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
@@ -43,7 +44,6 @@ func readConfig(root *document, getenv func(string) string) Config {
 
 	root.oneOfBuilt("topology", "direct", "client-agent", "dataplane")
 	root.refuseObject("gateway", notYet)
-	root.refuseSwitch("consulLogin", false, "enabled", "method", "datacenter", "includeEntity", "meta", "region", "stsEndpoint", "serverIdHeaderValue")
 	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
 
 	root.ignore("controller")
@@ -107,68 +107,6 @@ func readLogLevel(root *document) slog.Level {
 		root.fault("logLevel", show(name), "want one of TRACE, DEBUG, INFO, WARN, ERROR")
 	}
 	return level
-}
-
-func readConsulServers(d *document) ConsulServers {
-	servers := ConsulServers{Parameter: d.text("parameter", DefaultServersParameter)}
-	for _, host := range strings.FieldsFunc(d.text("hosts", ""), func(r rune) bool { return r == ',' || r == ' ' }) {
-		if strings.HasPrefix(host, "exec=") {
-			d.fault("hosts", show(host), "commands are not run; give IP addresses or a DNS name, or use consulServers.parameter")
-			break
-		}
-		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/") {
-			d.fault("hosts", show(host), "want IP addresses or DNS names alone; ports are consulServers.http.port and consulServers.grpc.port")
-		}
-		servers.Hosts = append(servers.Hosts, host)
-	}
-	if servers.Parameter == "" {
-		d.fault("parameter", `""`, "want the name of an SSM parameter, such as "+DefaultServersParameter)
-	}
-	d.ignore("skipServerWatch")
-
-	defaults := d.section("defaults")
-	tls := defaults.boolean("tls", true)
-	defaults.refuseTLSFiles()
-	defaults.end()
-
-	http := d.section("http")
-	httpTLS := http.boolean("tls", tls)
-	// HTTPS is on unless it, or TLS as a whole, is switched off.
-	switch {
-	case http.boolean("https", httpTLS):
-		http.refuseTLS("https")
-	case http.has("tls") && httpTLS:
-		http.refuseTLS("tls")
-	}
-	servers.HTTPPort = http.port("port", DefaultConsulHTTPPort)
-	http.refuseTLSFiles()
-	http.end()
-
-	grpc := d.section("grpc")
-	if grpc.boolean("tls", tls) {
-		grpc.refuseTLS("tls")
-	}
-	servers.GRPCPort = grpc.port("port", DefaultConsulGRPCPort)
-	grpc.refuseTLSFiles()
-	grpc.end()
-	d.end()
-	return servers
-}
-
-func (d *document) refuseTLS(name string) {
-	found, advice := "true (the default)", "set consulServers.defaults.tls to false"
-	if d.has(name) {
-		found, advice = "true", "set it to false"
-	}
-	d.fault(name, found, "TLS to Consul is not supported by this version of ecsmesh; "+advice)
-}
-
-func (d *document) refuseTLSFiles() {
-	for _, name := range []string{"caCertFile", "tlsServerName"} {
-		if value := d.text(name, ""); value != "" {
-			d.fault(name, show(value), "TLS to Consul is "+notYet)
-		}
-	}
 }
 
 func readService(root *document) Service {
@@ -346,6 +284,7 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 		AdminBindAddress:    d.text("adminBindAddress", DefaultAdminBindAddress),
 		AdminBindPort:       d.port("adminBindPort", DefaultAdminBindPort),
 		MeshGatewayMode:     readMeshGateway(d),
+		UID:                 d.integer("uid", -1, 0, 1<<31-1),
 		Config:              d.opaque("config"),
 		Envoy:               readEnvoySettings(d.section("config"), getenv),
 	}

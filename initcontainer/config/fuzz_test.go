@@ -81,7 +81,7 @@ func expectClear(t *testing.T, err error) {
 func expectUsable(t *testing.T, cfg Config) {
 	t.Helper()
 	ports := map[string]int{
-		"service.port": cfg.Service.Port, "consulServers.http.port": cfg.ConsulServers.HTTPPort, "consulServers.grpc.port": cfg.ConsulServers.GRPCPort,
+		"service.port": cfg.Service.Port, "consulServers.http.port": cfg.ConsulServers.HTTP.Port, "consulServers.grpc.port": cfg.ConsulServers.GRPC.Port,
 		"proxy.publicListenerPort": cfg.Proxy.PublicListenerPort, "proxy.healthCheckPort": cfg.Proxy.HealthCheckPort, "proxy.adminBindPort": cfg.Proxy.AdminBindPort,
 	}
 	addresses := map[string]string{"proxy.localServiceAddress": cfg.Proxy.LocalServiceAddress, "proxy.adminBindAddress": cfg.Proxy.AdminBindAddress}

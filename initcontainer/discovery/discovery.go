@@ -34,13 +34,23 @@ func (s Source) Open(ctx context.Context) (List, error) {
 	if len(s.Hosts) > 0 {
 		return hosts(s.Hosts), nil
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx,
-		awsconfig.WithDefaultRegion(s.Region),
+	sdk, err := AWS(ctx, s.Region)
+	if err != nil {
+		return nil, err
+	}
+	return serverlist.New(ssm.NewFromConfig(sdk), s.Parameter), nil
+}
+
+// AWS is the configuration with which a task calls AWS, in that Region where
+// its environment names none. Nothing is tried again.
+func AWS(ctx context.Context, region string) (aws.Config, error) {
+	sdk, err := awsconfig.LoadDefaultConfig(ctx,
+		awsconfig.WithDefaultRegion(region),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
 	if err != nil {
-		return nil, fmt.Errorf("configure AWS: %w", err)
+		return aws.Config{}, fmt.Errorf("configure AWS: %w", err)
 	}
-	return serverlist.New(ssm.NewFromConfig(cfg), s.Parameter), nil
+	return sdk, nil
 }
 
 // hosts are addresses and DNS names given by the configuration.

@@ -12,6 +12,7 @@ import (
 
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
 )
 
 // ServersCluster is Envoy's name for the Consul servers.
@@ -32,6 +33,13 @@ type Sidecar struct {
 	Address    netip.Addr // the task's
 	Volume     volume.Volume
 	Proxy      config.Proxy
+
+	// TLS is that of the servers' xDS interface, whose ServerName must be
+	// there; nil is plaintext.
+	TLS *consul.TLS
+
+	// Token tells that the servers want an ACL token: that in Volume.Token.
+	Token bool
 }
 
 // Bootstrap is the configuration with which Envoy starts: where its control
@@ -70,7 +78,7 @@ func Bootstrap(s Sidecar) ([]byte, error) {
 		}}},
 		"dynamic_resources": dynamicResources(),
 		"static_resources": object{
-			"clusters":  append([]any{serversCluster(s.Volume), adminClusterFor(s.Proxy)}, raws(settings.ExtraClusters)...),
+			"clusters":  append([]any{serversCluster(s), adminClusterFor(s.Proxy)}, raws(settings.ExtraClusters)...),
 			"listeners": append(listeners, raws(settings.ExtraListeners)...),
 		},
 		"stats_config": statsConfig(s),
@@ -110,8 +118,21 @@ func dynamicResources() object {
 
 // serversCluster lists the Consul servers from a file, so that all of them can
 // be replaced while Envoy runs.
-func serversCluster(v volume.Volume) object {
-	return object{
+func serversCluster(s Sidecar) object {
+	// A server that vanished without a word is noticed within 25 s by HTTP/2
+	// and, where the kernel already knows better, within 11 by TCP. Consul
+	// closes a stream that is pinged more often than every 15 s, so the
+	// interval must not be shorter.
+	protocol := object{
+		"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+		"explicit_http_config": object{"http2_protocol_options": object{
+			"connection_keepalive": object{"interval": "20s", "timeout": "5s"},
+		}},
+	}
+	if s.Token {
+		protocol["http_filters"] = tokenFilters(s.Volume)
+	}
+	cluster := object{
 		"name":            ServersCluster,
 		"type":            "EDS",
 		"connect_timeout": "1s",
@@ -119,26 +140,19 @@ func serversCluster(v volume.Volume) object {
 		"eds_cluster_config": object{"eds_config": object{
 			"resource_api_version": "V3",
 			"path_config_source": object{
-				"path":              v.Servers(),
-				"watched_directory": object{"path": v.Live()},
+				"path":              s.Volume.Servers(),
+				"watched_directory": object{"path": s.Volume.Live()},
 			},
 		}},
-		// A server that vanished without a word is noticed within 25 s by
-		// HTTP/2 and, where the kernel already knows better, within 11 by
-		// TCP. Consul closes a stream that is pinged more often than every
-		// 15 s, so the interval must not be shorter.
-		"typed_extension_protocol_options": object{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": object{
-				"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-				"explicit_http_config": object{"http2_protocol_options": object{
-					"connection_keepalive": object{"interval": "20s", "timeout": "5s"},
-				}},
-			},
-		},
+		"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocol},
 		"upstream_connection_options": object{
 			"tcp_keepalive": object{"keepalive_time": 5, "keepalive_interval": 2, "keepalive_probes": 3},
 		},
 	}
+	if s.TLS != nil {
+		cluster["transport_socket"] = serversTLS(*s.TLS)
+	}
+	return cluster
 }
 
 func adminClusterFor(proxy config.Proxy) object {

@@ -3,13 +3,13 @@ package registration
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
 )
 
@@ -26,9 +26,6 @@ type servers interface {
 	Do(context.Context, func(context.Context, *api.Client) error) error
 }
 
-// errHidden keeps a part from passing for the whole.
-var errHidden = errors.New("ACLs hide some of it")
-
 // Read reads back what Consul has of the task, in two requests.
 //
 // Not stale: a server that lags behind would have a task that has just
@@ -42,8 +39,8 @@ func (r Registration) Read(ctx context.Context, servers servers) (Found, error) 
 		node, meta, err = client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
-	if err == nil && meta.ResultsFilteredByACLs {
-		err = errHidden
+	if err == nil {
+		err = consul.Complete(meta)
 	}
 	if err != nil {
 		return Found{}, fmt.Errorf("read node %s back: %w", r.Service.Node, err)
@@ -65,8 +62,8 @@ func (r Registration) ReadChecks(ctx context.Context, servers servers) (checks a
 		checks, meta, err = client.Health().Node(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
-	if err == nil && meta.ResultsFilteredByACLs {
-		err = errHidden
+	if err == nil {
+		err = consul.Complete(meta)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)

@@ -32,12 +32,21 @@ func (v Volume) Live() string { return v.path("state", "live") }
 // LiveServers is the file behind Servers.
 func (v Volume) LiveServers() string { return filepath.Join(v.Live(), filepath.Base(v.Servers())) }
 
+// Token is Envoy's ACL token, by a link as Servers is.
+func (v Volume) Token() string { return v.path("consul-token.json") }
+
+// LiveToken is the file behind Token.
+func (v Volume) LiveToken() string { return filepath.Join(v.Live(), filepath.Base(v.Token())) }
+
 // Binary is the command of Envoy's health check.
 func (v Volume) Binary() string { return v.path("bin", "ecsmesh-init") }
 
 // Task is what check has to know. It and the following are in a folder of
 // their own, which check may write to.
 func (v Volume) Task() string { return v.path("state", "task.json") }
+
+// Requests are the checks whose requests carry what not everybody may read.
+func (v Volume) Requests() string { return v.path("state", "requests.json") }
 
 // Checks is what Consul was told last.
 func (v Volume) Checks() string { return v.path("state", "checks.json") }
@@ -67,10 +76,16 @@ const (
 	readable   = 0o644
 	executable = 0o755
 
+	// What is secret is its owner's alone: Envoy's user.
+	private = 0o600
+
 	// The state folders are written to from Envoy's container, as that user.
 	// Only the containers that mount the volume can reach them.
 	shared = 0o777
 )
+
+// EnvoyUser is the user that the official image of Envoy runs it as.
+const EnvoyUser = 101
 
 // Prepare creates the folders, and the link from Servers.
 func (v Volume) Prepare() error {
@@ -91,6 +106,9 @@ func (v Volume) Prepare() error {
 	// Whichever user runs check first must not keep the lock from the others.
 	return v.Write(v.Lock(), nil)
 }
+
+// PrepareToken creates the link from Token.
+func (v Volume) PrepareToken() error { return v.link(v.Token(), v.LiveToken()) }
 
 // link makes path stand for target, which need not be there yet. The link is
 // relative, since containers may mount the volume at different paths.
@@ -125,6 +143,12 @@ func (v Volume) Writable() bool {
 	return syscall.Access(filepath.Dir(v.Lock()), write) == nil
 }
 
+// Readable tells whether a file can be read, as one of another user can't.
+func Readable(path string) bool {
+	const read = 4 // R_OK
+	return syscall.Access(path, read) == nil
+}
+
 // Remove removes files of the volume; one that isn't there is fine.
 func (v Volume) Remove(paths ...string) error {
 	for _, path := range paths {
@@ -141,6 +165,31 @@ func (v Volume) Write(path string, content []byte) error {
 		_, err := f.Write(content)
 		return err
 	})
+}
+
+// WritePrivate replaces a file of the volume that only one user may read.
+func (v Volume) WritePrivate(path string, content []byte, user int) error {
+	return v.replace(path, private, func(f *os.File) error {
+		if user != os.Geteuid() {
+			if err := f.Chown(user, -1); err != nil {
+				return fmt.Errorf("%w to user %d: %w; run this container as that user, or let it have CAP_CHOWN; proxy.uid says which user Envoy is", errNotGiven, user, err)
+			}
+		}
+		_, err := f.Write(content)
+		return err
+	})
+}
+
+// errNotGiven keeps what is wrong with a file's owner from the advice on mounts.
+var errNotGiven = errors.New("give it")
+
+// OwnerOf is the user that a file of the volume belongs to.
+func OwnerOf(path string) (user int, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return int(info.Sys().(*syscall.Stat_t).Uid), nil
 }
 
 // WriteJSON replaces a file of the volume with the JSON of a value.
@@ -213,6 +262,7 @@ func (v Volume) explain(action string, err error) error {
 	switch {
 	case isFull(err):
 		advice = "; the volume is full: give the task more ephemeral storage"
+	case errors.Is(err, errNotGiven):
 	case errors.Is(err, fs.ErrPermission), isReadOnly(err):
 		advice = "; mount the volume so that this container may write to it"
 	}

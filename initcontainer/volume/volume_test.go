@@ -153,3 +153,31 @@ func TestAVolumeThatIsNotThereIsNamed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestWhatIsSecretIsEnvoysAlone gives it to a user, which takes root.
+func TestWhatIsSecretIsEnvoysAlone(t *testing.T) {
+	v := prepared(t)
+	if err := v.PrepareToken(); err != nil {
+		t.Fatal(err)
+	}
+	user := os.Geteuid()
+	if user == 0 {
+		user = EnvoyUser
+	}
+	for _, secret := range []string{"first", "second"} {
+		if err := v.WritePrivate(v.LiveToken(), []byte(secret), user); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(v.Token())
+		if err != nil || string(content) != secret {
+			t.Errorf("behind the link is %q, %v", content, err)
+		}
+		info, err := os.Stat(v.Token())
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("the mode is %v, %v", info.Mode(), err)
+		}
+		if owner, err := OwnerOf(v.Token()); err != nil || owner != user {
+			t.Errorf("it belongs to %d, %v", owner, err)
+		}
+	}
+}

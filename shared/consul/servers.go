@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -50,12 +51,20 @@ type Servers struct {
 	names          []string // host:port, as in errors
 	attemptTimeout time.Duration
 	next           atomic.Uint32 // where the next call starts: the last server that answered
+	token          atomic.Pointer[token]
+}
+
+// token is an ACL token.
+type token struct {
+	secret string
+	issued time.Time
 }
 
 // Options says how the servers' HTTP interface is reached.
 type Options struct {
-	Port           int           // 8500
+	Port           int           // 8500, or 8501 with TLS
 	AttemptTimeout time.Duration // of one request to one server; 0 is 3 s
+	TLS            *TLS          // nil is plain HTTP
 }
 
 // NewServers prepares a client for each address and dials none of them.
@@ -63,15 +72,25 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("reach Consul: the list of servers is empty")
 	}
-	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		MaxIdleConnsPerHost: 4,
-		IdleConnTimeout:     90 * time.Second,
+	secured, err := opts.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("reach Consul by TLS: %w", err)
+	}
+	scheme := "http"
+	if secured != nil {
+		scheme = "https"
 	}
 	s := &Servers{attemptTimeout: cmp.Or(opts.AttemptTimeout, defaultAttemptTimeout)}
+	transport := authorized{&s.token, &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:     secured,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: 4,
+		IdleConnTimeout:     90 * time.Second,
+	}}
 	for _, addr := range addrs {
 		name := net.JoinHostPort(addr.String(), strconv.Itoa(opts.Port))
-		client, err := api.NewClient(&api.Config{Address: name, Scheme: "http", HttpClient: &http.Client{Transport: unaffected{transport}}})
+		client, err := api.NewClient(&api.Config{Address: name, Scheme: scheme, Token: ours, HttpClient: &http.Client{Transport: transport}})
 		if err != nil {
 			return nil, fmt.Errorf("reach Consul at %s: %w", name, err)
 		}
@@ -83,23 +102,44 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	return s, nil
 }
 
-// unaffected keeps out of requests what Consul's client takes from CONSUL_*
-// variables by itself: a token, namespace or partition that is set for the
-// application's own use must not change where a task is registered.
-type unaffected struct{ http.RoundTripper }
+// UseToken has every request from now on carry an ACL token, which was issued
+// at that time. "" is Consul's anonymous token.
+func (s *Servers) UseToken(secret string, issued time.Time) { s.token.Store(&token{secret, issued}) }
 
-func (u unaffected) RoundTrip(request *http.Request) (*http.Response, error) {
+// ours stands, on its way to authorized, for the token of UseToken. A request
+// that names another, as a logout does, keeps that.
+const (
+	ours        = "of UseToken"
+	tokenHeader = "X-Consul-Token"
+)
+
+// authorized gives requests their token. It keeps out of them what Consul's
+// client takes from CONSUL_* variables by itself: a token, namespace or
+// partition that is set for the application's own use must not change where a
+// task is registered.
+type authorized struct {
+	token *atomic.Pointer[token]
+	http.RoundTripper
+}
+
+func (a authorized) RoundTrip(request *http.Request) (*http.Response, error) {
 	request = request.Clone(request.Context())
-	request.Header.Del("X-Consul-Token")
+	if request.Header.Get(tokenHeader) == ours {
+		request.Header.Del(tokenHeader)
+		if token := a.token.Load(); token != nil && token.secret != "" {
+			request.Header.Set(tokenHeader, token.secret)
+		}
+	}
 	query := request.URL.Query()
 	query.Del("ns")
 	query.Del("partition")
 	request.URL.RawQuery = query.Encode()
-	return u.RoundTripper.RoundTrip(request)
+	return a.RoundTripper.RoundTrip(request)
 }
 
 // Do calls attempt with one server's client after the other until one
-// succeeds, one refuses for good (see Permanent), or ctx ends. attempt gets a
+// succeeds, one refuses for good, none can be trusted (see Permanent for both),
+// or ctx ends. attempt gets a
 // context of the attempt's timeout and must be safe to repeat: an attempt that timed
 // out may have been carried out. The error names the last answer of every
 // server that was tried in the last round.
@@ -109,6 +149,7 @@ func (s *Servers) Do(ctx context.Context, attempt func(context.Context, *api.Cli
 	for {
 		start := s.next.Load()
 		var round []error
+		distrust := true
 		for i := range uint32(len(s.clients)) {
 			n := (start + i) % uint32(len(s.clients))
 			err := s.try(ctx, n, attempt)
@@ -120,12 +161,16 @@ func (s *Servers) Do(ctx context.Context, attempt func(context.Context, *api.Cli
 				// This attempt was cut short: what came before says more.
 				return deadline(ctx, append(round, err), last)
 			}
-			if Permanent(err) {
+			if refused(err) && !s.mayArrive(err) {
 				return err
 			}
 			round = append(round, err)
+			distrust = distrust && untrusted(err)
 		}
 		last = errors.Join(round...)
+		if distrust {
+			return last
+		}
 		wait, _ := pause.Next()
 		select {
 		case <-ctx.Done():
@@ -154,6 +199,17 @@ func (s *Servers) try(ctx context.Context, n uint32, attempt func(context.Contex
 	return fmt.Errorf("%s: %w", s.names[n], err)
 }
 
+// spreadTime is how long a server may not know a new token: it takes tokens
+// over from the leader, and remembers for 30 s that it didn't have one.
+const spreadTime = 40 * time.Second
+
+// mayArrive tells whether a token that a server doesn't know is so new that it
+// may not have reached that server yet.
+func (s *Servers) mayArrive(err error) bool {
+	token := s.token.Load()
+	return TokenUnknown(err) && token != nil && time.Since(token.issued) < spreadTime
+}
+
 // deadline prefers the last full round's errors to those of the round that
 // the deadline interrupted.
 func deadline(ctx context.Context, interrupted []error, last error) error {
@@ -164,9 +220,25 @@ func deadline(ctx context.Context, interrupted []error, last error) error {
 }
 
 // Permanent tells whether asking again, or another server, can't help: Consul
-// understood the request and refused it. Throttling (429) is not a refusal.
+// understood the request and refused it, or no server has a certificate that
+// the CA vouches for. Throttling (429) is not a refusal.
 func Permanent(err error) bool {
+	return !errors.Is(err, ErrNoAnswer) && (refused(err) || untrusted(err))
+}
+
+func refused(err error) bool {
 	var status api.StatusError
 	return errors.As(err, &status) && status.Code >= 400 && status.Code < 500 &&
 		status.Code != http.StatusTooManyRequests && status.Code != http.StatusRequestTimeout
+}
+
+// tokenUnknown is what Consul says of a token that it doesn't have, where it
+// says "Permission denied" of one that isn't enough.
+const tokenUnknown = "ACL not found"
+
+// TokenUnknown tells whether Consul doesn't know the ACL token: it has ended,
+// was revoked, or was lost with the snapshot that Consul was restored from.
+func TokenUnknown(err error) bool {
+	var status api.StatusError
+	return errors.As(err, &status) && status.Code == http.StatusForbidden && strings.Contains(status.Body, tokenUnknown)
 }

@@ -130,7 +130,7 @@ func newWorld(t *testing.T) *world {
 		"PATH": os.Getenv("PATH"), "AWS_ENDPOINT_URL": ssm.URL, "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 		"ECS_CONTAINER_METADATA_URI_V4": metadata.URL,
 		// Nothing of this may redirect a task that was told its servers.
-		"CONSUL_HTTP_ADDR": "127.0.0.1:1", "CONSUL_HTTP_SSL": "true", "CONSUL_NAMESPACE": "x", "CONSUL_PARTITION": "x", "CONSUL_HTTP_TOKEN": "x",
+		"CONSUL_HTTP_ADDR": "127.0.0.1:1", "CONSUL_HTTP_SSL": "true", "CONSUL_NAMESPACE": "x", "CONSUL_PARTITION": "x",
 	}
 	w.configure(fmt.Sprintf(`"service": {"name": "api", "port": 8080}, "consulServers": {"defaults": {"tls": false}, "http": {"port": %d}}`, consulAt.Port()))
 	return w
@@ -390,7 +390,7 @@ func TestOneClearError(t *testing.T) {
 		"several faults": {func(_ *testing.T, w *world) {
 			w.configure(`"servce": {}, "service": {"port": "x"}, "consulServers": {}`)
 		}, 2, []string{
-			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 1 to 65535`, `consulServers.http.https: found true (the default); TLS to Consul is not supported by this version of ecsmesh; set consulServers.defaults.tls to false`}},
+			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 1 to 65535`, `consulServers.http.caCertParameter: found nothing; TLS is on, so say which CA issued the servers' certificates`}},
 		"no metadata variable": {func(_ *testing.T, w *world) { delete(w.env, "ECS_CONTAINER_METADATA_URI_V4") }, 1, []string{"ECS_CONTAINER_METADATA_URI_V4 is not set"}},
 		"no metadata endpoint": {func(_ *testing.T, w *world) { w.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x" }, 1, []string{"read task metadata", "http://127.0.0.1:1/v4/x/task", "connection refused", "gave up after 1s"}},
 		"metadata refused":     {func(_ *testing.T, w *world) { w.metadata.set(func() (int, string) { return 404, "" }) }, 1, []string{"read task metadata", "HTTP status 404 Not Found"}},

@@ -1,0 +1,117 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"ecsmesh/initcontainer/envoy"
+	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
+)
+
+const (
+	// renewAttempt bounds one login at one server, which asks AWS who the task
+	// is before it answers.
+	renewAttempt = 1500 * time.Millisecond
+
+	// renewPause is what passes, at least, between two logins.
+	renewPause = 15 * time.Second
+)
+
+// authorize gives this run's requests the task's token: a new one when it is
+// time for that, or when the one that the task has can't be read any more.
+func (s *synchronization) authorize(ctx context.Context, renew bool) error {
+	if s.task.Token == nil {
+		return nil
+	}
+	secret, since, held := s.heldToken()
+	if held == nil {
+		s.servers.UseToken(secret, since)
+	}
+	switch {
+	case errors.Is(held, fs.ErrPermission):
+		return fmt.Errorf("read the task's ACL token: %w; it belongs to Envoy's user, which proxy.uid names", held)
+	case held == nil && !renew:
+		return nil
+	case !s.mayRenew():
+		return held
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
+	defer cancel()
+	err := s.renew(ctx)
+	if err != nil && held == nil {
+		s.Log.Warn("the ACL token stays as it is", "error", err)
+		return nil
+	}
+	return err
+}
+
+// heldToken reads the token where Envoy has it from, and since when it is there.
+func (s *synchronization) heldToken() (secret string, since time.Time, err error) {
+	path := s.Volume.LiveToken()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	secret, err = envoy.Secret(content)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	return secret, info.ModTime(), nil
+}
+
+// renewDue tells whether half of the token's life is over.
+func (s *synchronization) renewDue() bool {
+	if s.task.Token == nil {
+		return false
+	}
+	at := s.task.Token.RenewAt
+	if !s.upkeep.RenewAt.IsZero() {
+		at = s.upkeep.RenewAt
+	}
+	return !at.IsZero() && !s.Now().Before(at) && s.mayRenew()
+}
+
+// mayRenew tells whether there is a source to ask for a token, and the last
+// time is long enough ago.
+func (s *synchronization) mayRenew() bool {
+	return s.task.Token != nil && s.task.Token.Source.Exists() && s.Now().Sub(s.upkeep.RenewTriedAt) >= min(renewPause, s.Refresh)
+}
+
+// renew gets another token, for Envoy and for this run's requests.
+func (s *synchronization) renew(ctx context.Context) error {
+	if err := s.note(s.upkeep.renewing(s.Now())); err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	servers, err := consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: renewAttempt})
+	if err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	got, err := s.task.Token.Source.Get(ctx, servers)
+	if err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	content, err := envoy.Token(got.Secret)
+	if err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	user, err := volume.OwnerOf(s.Volume.LiveToken())
+	if err != nil {
+		user = os.Geteuid()
+	}
+	if err := s.Volume.WritePrivate(s.Volume.LiveToken(), content, user); err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	s.servers.UseToken(got.Secret, time.Now())
+	s.Log.Info("the ACL token was renewed", "accessor", got.AccessorID)
+	s.keep(s.upkeep.renewed(s.Now(), got.RenewAt()))
+	return nil
+}

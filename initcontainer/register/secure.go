@@ -1,0 +1,81 @@
+package register
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/sethvargo/go-retry"
+
+	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/initcontainer/token"
+	"ecsmesh/shared/consul"
+	"ecsmesh/shared/mesh"
+	"ecsmesh/shared/parameter"
+	"ecsmesh/shared/serverlist"
+)
+
+// interfaces are the TLS of the servers' interfaces; nil is plaintext.
+type interfaces struct{ http, grpc *consul.TLS }
+
+// readCAs completes what the configuration says of TLS by the CAs that are in
+// parameters, each of which is read once.
+func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, error) {
+	var (
+		found interfaces
+		known = map[string]string{}
+	)
+	for _, each := range []struct {
+		configured *config.TLS
+		into       **consul.TLS
+	}{{r.Config.ConsulServers.HTTP.TLS, &found.http}, {r.Config.ConsulServers.GRPC.TLS, &found.grpc}} {
+		if each.configured == nil {
+			continue
+		}
+		ca, name := each.configured.CA, each.configured.CAParameter
+		if ca == "" && known[name] == "" {
+			value, err := r.readParameter(ctx, ssm, name)
+			if err != nil {
+				return interfaces{}, fmt.Errorf("read the CA of the Consul servers: %w", err)
+			}
+			known[name] = value
+		}
+		if ca == "" {
+			ca = known[name]
+		}
+		*each.into = &consul.TLS{CA: ca, ServerName: each.configured.ServerName}
+	}
+	return found, nil
+}
+
+// readParameter reads a parameter, again while SSM doesn't answer.
+func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name string) (value string, err error) {
+	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause)))
+	return value, retry.Do(ctx, backoff, func(ctx context.Context) error {
+		attempt, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		value, err = parameter.Read(attempt, ssm, name)
+		if err == nil || serverlist.Permanent(err) {
+			return err
+		}
+		r.Log.Info("waiting for a parameter", "parameter", name, "because", err)
+		return retry.RetryableError(err)
+	})
+}
+
+// tokens says where the task gets its tokens from. What is logged in says in
+// Consul for which task.
+func (r Registrar) tokens(task taskmeta.Task) token.Source {
+	source := token.Source{Parameter: r.Config.ConsulServers.TokenParameter, Region: task.ARN.Region}
+	if r.Config.Login != nil {
+		method := *r.Config.Login
+		method.Meta = maps.Clone(method.Meta)
+		if method.Meta == nil {
+			method.Meta = map[string]string{}
+		}
+		method.Meta[mesh.ServiceMetaTaskID] = task.ARN.ID
+		source.Login = &method
+	}
+	return source
+}
