@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -29,48 +28,56 @@ type serverList interface {
 	Read(context.Context) ([]netip.Addr, error)
 }
 
+// access is how the servers at some addresses are reached; see
+// access.Access.Use.
+type access interface {
+	Use(ctx context.Context, addrs []netip.Addr, use func(*Servers) error) error
+}
+
 // Published are the Consul servers as they were last published. It is made for
 // one invocation of a function at a time, as Lambda has it.
 type Published struct {
-	list  serverList
-	port  int
-	log   *slog.Logger
-	now   func() time.Time
-	trial time.Duration
+	list   serverList
+	access access
+	log    *slog.Logger
+	now    func() time.Time
+	trial  time.Duration
 
-	servers *Servers // nil before the first use
-	addrs   []netip.Addr
-	readAt  time.Time
+	addrs  []netip.Addr // none before the first use
+	readAt time.Time
 }
 
-// NewPublished returns the servers of a list, which all have the same HTTP port.
-// The list is read when they are first needed.
-func NewPublished(list serverList, port int, log *slog.Logger) *Published {
-	return &Published{list: list, port: port, log: log, now: time.Now, trial: trialTime}
+// NewPublished returns the servers of a list, and the way to reach them. The
+// list is read when they are first needed.
+func NewPublished(list serverList, access access, log *slog.Logger) *Published {
+	return &Published{list: list, access: access, log: log, now: time.Now, trial: trialTime}
 }
 
-// Do is Servers.Do on the published servers. Where none of them answers, the
-// list is read again first.
+// Do is Servers.Do on the published servers. Where none of them answers, or can
+// be trusted, the list is read again first.
 func (p *Published) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
-	if p.servers != nil && p.now().Sub(p.readAt) < listLifetime {
+	if p.addrs != nil && p.now().Sub(p.readAt) < listLifetime {
 		trialCtx, cancel := context.WithTimeout(ctx, p.trial)
 		defer cancel()
-		err := p.servers.Do(trialCtx, attempt)
-		if err == nil || Permanent(err) || ctx.Err() != nil {
+		err := p.try(trialCtx, attempt)
+		if err == nil || Permanent(err) && !untrusted(err) || ctx.Err() != nil {
 			return err
 		}
 		p.log.WarnContext(ctx, "no Consul server of the kept list answered; reading the list again", "servers", p.addrs, "error", err)
 	}
 	if err := p.read(ctx); err != nil {
-		if p.servers == nil {
+		if p.addrs == nil {
 			return err
 		}
 		p.log.WarnContext(ctx, "using the Consul servers known from before", "servers", p.addrs, "error", err)
 	}
-	return p.servers.Do(ctx, attempt)
+	return p.try(ctx, attempt)
 }
 
-// read reads the list; the connections stay where it hasn't changed.
+func (p *Published) try(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+	return p.access.Use(ctx, p.addrs, func(servers *Servers) error { return servers.Do(ctx, attempt) })
+}
+
 func (p *Published) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
@@ -78,15 +85,8 @@ func (p *Published) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.servers == nil || !slices.Equal(addrs, p.addrs) {
-		servers, err := NewServers(addrs, Options{Port: p.port})
-		if err != nil {
-			return err
-		}
-		p.servers, p.addrs = servers, addrs
-	}
 	// Without the monotonic clock, which may stand still while Lambda keeps the
 	// function frozen.
-	p.readAt = p.now().Round(0)
+	p.addrs, p.readAt = addrs, p.now().Round(0)
 	return nil
 }

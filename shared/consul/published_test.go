@@ -3,6 +3,7 @@ package consul
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -35,10 +36,32 @@ func (f *fakeList) Read(context.Context) ([]netip.Addr, error) {
 	return slices.Clone(f.addrs), nil
 }
 
+// fakeAccess reaches servers without TLS and token.
+type fakeAccess struct {
+	port int
+	used [][]netip.Addr
+	err  error // instead
+}
+
+var _ access = (*fakeAccess)(nil)
+
+func (f *fakeAccess) Use(_ context.Context, addrs []netip.Addr, use func(*Servers) error) error {
+	f.used = append(f.used, addrs)
+	if f.err != nil {
+		return f.err
+	}
+	servers, err := NewServers(addrs, Options{Port: f.port})
+	if err != nil {
+		return err
+	}
+	return use(servers)
+}
+
 // world is a list, a clock, and Consul servers that answer with their address.
 type world struct {
 	*Published
 	list   *fakeList
+	access *fakeAccess
 	clock  time.Time
 	log    bytes.Buffer
 	consul map[string]*httptest.Server // by address
@@ -46,7 +69,7 @@ type world struct {
 
 func newWorld(t *testing.T, answering ...string) *world {
 	t.Helper()
-	w := &world{list: &fakeList{}, clock: time.Now(), consul: map[string]*httptest.Server{}}
+	w := &world{list: &fakeList{}, access: &fakeAccess{}, clock: time.Now(), consul: map[string]*httptest.Server{}}
 	var shared int // port
 	for _, addr := range answering {
 		// All servers of a cluster use the same port: the first gets a free one.
@@ -66,7 +89,8 @@ func newWorld(t *testing.T, answering ...string) *world {
 		t.Cleanup(server.Close)
 		w.consul[addr] = server
 	}
-	w.Published = NewPublished(w.list, shared, slog.New(slog.NewTextHandler(&w.log, nil)))
+	w.access.port = shared
+	w.Published = NewPublished(w.list, w.access, slog.New(slog.NewTextHandler(&w.log, nil)))
 	w.now = func() time.Time { return w.clock }
 	w.trial = 200 * time.Millisecond
 	return w
@@ -114,18 +138,6 @@ func TestListIsKeptForAMinute(t *testing.T) {
 	w.clock = w.clock.Add(time.Second)
 	w.expectAnswer(t, "127.0.0.12", 2)
 	w.expectAnswer(t, "127.0.0.12", 2)
-}
-
-func TestConnectionsStayWhileTheListDoes(t *testing.T) {
-	w := newWorld(t, "127.0.0.11")
-	w.publish("127.0.0.11")
-	w.expectAnswer(t, "127.0.0.11", 1)
-	before := w.servers
-	w.clock = w.clock.Add(listLifetime)
-	w.expectAnswer(t, "127.0.0.11", 2)
-	if w.servers != before {
-		t.Error("the same list made new connections")
-	}
 }
 
 func TestListIsReadAgainWhenNoServerAnswers(t *testing.T) {
@@ -189,5 +201,30 @@ func TestRefusalDoesNotReadTheListAgain(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int{1, 1}, []int{attempts, w.list.reads}); diff != "" {
 		t.Errorf("attempts and reads (-want +got):\n%s", diff)
+	}
+}
+
+// TestServersThatAreNotTrusted has others at the addresses of a kept list.
+func TestServersThatAreNotTrusted(t *testing.T) {
+	w := newWorld(t, "127.0.0.11", "127.0.0.12")
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 1)
+	w.publish("127.0.0.12")
+	untrusted := &tls.CertificateVerificationError{Err: errors.New("of somebody else")}
+	w.access.err = untrusted
+	if _, err := w.ask(t, time.Second); !errors.Is(err, untrusted) {
+		t.Errorf("got %v, want the cause", err)
+	}
+	w.access.err = nil
+	w.expectAnswer(t, "127.0.0.12", 2)
+}
+
+func TestFunctionThatMayNotLogIn(t *testing.T) {
+	w := newWorld(t, "127.0.0.11")
+	w.publish("127.0.0.11")
+	w.expectAnswer(t, "127.0.0.11", 1)
+	w.access.err = api.StatusError{Code: http.StatusForbidden, Body: "Permission denied"}
+	if _, err := w.ask(t, time.Second); !Permanent(err) || len(w.access.used) != 2 || w.list.reads != 1 {
+		t.Errorf("got %v after %d uses and %d reads, want a refusal at once", err, len(w.access.used), w.list.reads)
 	}
 }
