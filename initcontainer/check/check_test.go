@@ -49,7 +49,12 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{consul: consultest.Start(t), log: &bytes.Buffer{}}
+	return newBenchAt(t, consultest.Start(t))
+}
+
+func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
+	t.Helper()
+	b := &bench{consul: consul, log: &bytes.Buffer{}}
 	b.client = b.consul.Client
 	b.envoy.Store(200)
 	b.app.Store(200)

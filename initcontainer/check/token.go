@@ -99,6 +99,9 @@ func (s *synchronization) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
+	if held, _, err := s.heldToken(); err == nil && held == got.Secret {
+		return fmt.Errorf("renew the ACL token: SSM parameter %s still holds the one that the task has", s.task.Token.Source.Parameter)
+	}
 	content, err := envoy.Token(got.Secret)
 	if err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
