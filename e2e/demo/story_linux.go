@@ -345,7 +345,7 @@ func (s *story) lookAround(ctx context.Context) error {
 		return nil
 	}
 	s.out.chapter("", "everything stays up until Ctrl-C")
-	s.out.line("%-18s %s", "Consul's UI", lab.ConsulURL(s.servers[len(s.servers)-1].task)+"/ui/")
+	s.out.line("%-18s %s", "Consul's UI", s.lab.ConsulURL(s.servers[len(s.servers)-1].task)+"/ui/")
 	for _, a := range []*actor{s.web, s.apis[1]} {
 		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
 	}

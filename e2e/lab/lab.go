@@ -63,6 +63,10 @@ type Options struct {
 	// Servers is the number of Consul servers, which has to be odd: 3 by
 	// default.
 	Servers int
+
+	// Secure is Consul with TLS and ACLs that deny by default, and an AWS that
+	// allows what IAM's policies allow, and no more.
+	Secure bool
 }
 
 // Lab is a running lab.
@@ -77,7 +81,8 @@ type Lab struct {
 	root      string // of the checkout
 	temporary bool
 	block     netip.Prefix
-	consuls   int // Consul servers
+	consuls   int       // Consul servers
+	security  *security // nil: open to all
 	servers   *serverlist.Parameter
 
 	meshStack sync.Mutex // one change at a time
@@ -124,17 +129,28 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 		return err
 	}
 	l.block = block
+	if opts.Secure {
+		if l.security, err = newSecurity(filepath.Join(l.Dir, "consul")); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	emulatorAddress := block.Addr().Next().Next()
 	ecsURL := "http://" + listener.Addr().String()
 	l.Emulator, err = emulator.Start(ctx, emulator.Options{
 		Dir:         filepath.Join(l.Dir, "aws"),
 		Address:     emulatorAddress.String(),
 		ECSEndpoint: ecsURL,
+		EnforceIAM:  opts.Secure,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	credentials := l.roleCredentials
+	if !opts.Secure {
+		credentials = nil
+	}
 	l.ECS, err = ecs.Start(ecs.Options{
+		Credentials:    credentials,
 		Dir:            filepath.Join(l.Dir, "tasks"),
 		Listener:       listener,
 		Addresses:      netip.PrefixFrom(tasksBase(block), 16),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 // defineServer is the task definition of a Consul server. It joins the
 // servers that run already; the first three find each other by joinAddresses.
 func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+	health := "consul operator raft list-peers -http-addr=" + l.consulURL(address)
 	command := []string{
 		"agent", "-server", "-ui",
 		"-node=consul-" + address.String(),
@@ -37,7 +39,6 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 		"-bootstrap-expect=" + strconv.Itoa(l.consuls),
 		"-dns-port=-1",
 		"-serf-wan-port=-1",
-		"-grpc-port=8502",
 		"-retry-interval=1s",
 		"-hcl=connect { enabled = true }",
 		"-hcl=disable_update_check = true",
@@ -47,6 +48,16 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 		// server is watched before it may vote, can be short.
 		"-hcl=performance { raft_multiplier = 1, leave_drain_time = \"1s\" }",
 		"-hcl=autopilot { server_stabilization_time = \"1s\" }",
+	}
+	if l.security == nil {
+		command = append(command, "-grpc-port=8502")
+	} else {
+		secrets, err := l.security.configure(address)
+		if err != nil {
+			return ecs.TaskDefinition{}, err
+		}
+		command = append(command, "-config-file="+secrets)
+		health += " -tls-server-name=server." + datacenter + ".consul -ca-file=" + l.security.path("ca.pem") + " -token-file=" + l.security.path("token")
 	}
 	for _, other := range l.serverAddresses() {
 		command = append(command, "-retry-join="+other.String())
@@ -63,7 +74,7 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 			MountPoints: []ecs.MountPoint{{Volume: "data", Path: "/consul/data"}},
 			StopTimeout: 60,
 			HealthCheck: &ecs.HealthCheck{
-				Command:  []string{"CMD-SHELL", "consul operator raft list-peers -http-addr=http://" + address.String() + ":8500"},
+				Command:  []string{"CMD-SHELL", health},
 				Interval: 5, Timeout: 5, Retries: 3, StartPeriod: 30,
 			},
 		}},
@@ -129,7 +140,7 @@ func (l *Lab) UseHTTP(ctx context.Context, services ...string) error {
 func (l *Lab) Consul() (*api.Client, error) {
 	faults := []error{errors.New("reach Consul: no server answers")}
 	for _, address := range l.serverAddresses() {
-		if _, err := leaderKnownTo(address); err != nil {
+		if _, err := l.leaderKnownTo(address); err != nil {
 			faults = append(faults, err)
 			continue
 		}
@@ -142,7 +153,7 @@ func (l *Lab) Consul() (*api.Client, error) {
 func (l *Lab) Leader() (ecs.Task, error) {
 	faults := []error{errors.New("find Consul's leader: no server task is known to lead")}
 	for _, address := range l.serverAddresses() {
-		leader, err := leaderKnownTo(address)
+		leader, err := l.leaderKnownTo(address)
 		faults = append(faults, err)
 		for _, arn := range l.Servers.Tasks() {
 			if task, ok := l.ECS.Task(arn); ok && task.Address() == leader {
@@ -155,8 +166,8 @@ func (l *Lab) Leader() (ecs.Task, error) {
 
 // leaderKnownTo is the address of the leader as a server knows it, without
 // asking others; invalid when it knows none.
-func leaderKnownTo(server netip.Addr) (netip.Addr, error) {
-	consul, err := consulAt(server, answerTimeout)
+func (l *Lab) leaderKnownTo(server netip.Addr) (netip.Addr, error) {
+	consul, err := l.consulAt(server, answerTimeout)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -172,20 +183,51 @@ func leaderKnownTo(server netip.Addr) (netip.Addr, error) {
 }
 
 // ConsulURL is the address of a server task's HTTP interface.
-func ConsulURL(task ecs.Task) string { return httpURL(task.Address(), consulPort) }
+func (l *Lab) ConsulURL(task ecs.Task) string { return l.consulURL(task.Address()) }
 
-// ConsulAt is a client of the server at an address.
-func (l *Lab) ConsulAt(address netip.Addr) (*api.Client, error) {
-	return consulAt(address, consulTimeout)
+func (l *Lab) consulURL(address netip.Addr) string {
+	if l.security != nil {
+		return "https://" + netip.AddrPortFrom(address, httpsPort).String()
+	}
+	return httpURL(address, consulPort)
 }
 
-func consulAt(address netip.Addr, timeout time.Duration) (*api.Client, error) {
+// ConsulAt is a client of the server at an address, who may do everything.
+func (l *Lab) ConsulAt(address netip.Addr) (*api.Client, error) {
+	return l.consulAt(address, consulTimeout)
+}
+
+func (l *Lab) consulAt(address netip.Addr, timeout time.Duration) (*api.Client, error) {
+	token := ""
+	if l.security != nil {
+		token = l.security.token
+	}
+	return l.consulAs(address, timeout, token)
+}
+
+// ConsulAs is a client of one of the servers, with a token of somebody else.
+func (l *Lab) ConsulAs(token string) (*api.Client, error) {
+	leader, err := l.Leader()
+	if err != nil {
+		return nil, err
+	}
+	return l.consulAs(leader.Address(), consulTimeout, token)
+}
+
+func (l *Lab) consulAs(address netip.Addr, timeout time.Duration, token string) (*api.Client, error) {
+	at, err := url.Parse(l.consulURL(address))
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport
+	if l.security != nil {
+		transport = l.security.transport
+	}
 	// The HTTP client is given whole, so that nothing of CONSUL_HTTP_* in the
 	// environment redirects it.
 	client, err := api.NewClient(&api.Config{
-		Address:    netip.AddrPortFrom(address, consulPort).String(),
-		Scheme:     "http",
-		HttpClient: &http.Client{Timeout: timeout},
+		Address: at.Host, Scheme: at.Scheme, Token: token,
+		HttpClient: &http.Client{Timeout: timeout, Transport: transport},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reach Consul at %s: %w", address, err)
