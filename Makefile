@@ -88,11 +88,12 @@ go:
 ARCHITECTURE = $(shell sed -n 's/^ *Architectures: *\[\(.*\)\]$$/\1/p' template.yaml)
 GOARCH_arm64 = arm64
 GOARCH_x86_64 = amd64
-SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction
+SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction build-SetupAclFunction
 .PHONY: $(SAM_BUILDS)
 build-PublishServersFunction: NAME = publish-servers
 build-DeregisterTasksFunction: NAME = deregister-tasks
 build-SweepFunction: NAME = sweep
+build-SetupAclFunction: NAME = setup-acl
 $(SAM_BUILDS):
 	$(if $(GOARCH_$(ARCHITECTURE)),,$(error template.yaml has no Architectures: [arm64] or [x86_64] in its Globals))
 	GOOS=linux GOARCH=$(GOARCH_$(ARCHITECTURE)) $(call BUILD_FUNCTION,$(NAME),$(ARTIFACTS_DIR)/bootstrap)
