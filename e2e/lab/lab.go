@@ -85,6 +85,8 @@ type Lab struct {
 	security  *security // nil: open to all
 	servers   *serverlist.Parameter
 
+	parameters map[string]string // of template.yaml, beside the lab's own
+
 	meshStack sync.Mutex // one change at a time
 
 	mu     sync.Mutex
@@ -170,7 +172,13 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
 	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
 	l.servers = serverlist.New(ssm.NewFromConfig(l.Emulator.Config()), ServersParameter)
-	return l.deployStack(ctx, opts.Parameters)
+	l.parameters = opts.Parameters
+	if l.security != nil {
+		if err := l.publishSecurity(ctx); err != nil {
+			return err
+		}
+	}
+	return l.deployStack(ctx, nil)
 }
 
 // tasksBase is the address before those of the tasks: 127.X.1.0.
@@ -185,10 +193,12 @@ func functions() map[string]string {
 		"PublishServersFunction":  "publish-servers/bootstrap",
 		"DeregisterTasksFunction": "deregister-tasks/bootstrap",
 		"SweepFunction":           "sweep/bootstrap",
+		"SetupAclFunction":        "setup-acl/bootstrap",
 	}
 }
 
 // deployStack deploys template.yaml, with the functions that `make build` made.
+// More are parameters that come with a change of the stack.
 func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
 	code := map[string]string{}
 	for function, program := range functions() {
@@ -203,6 +213,10 @@ func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
 		"ConsulServerServiceName": ConsulService,
 		"ServersParameterName":    ServersParameter,
 	}
+	if l.security != nil {
+		parameters["ConsulTls"], parameters["ConsulCaParameterName"] = "ENABLED", CAParameter
+	}
+	maps.Copy(parameters, l.parameters)
 	maps.Copy(parameters, more)
 	var err error
 	l.Outputs, err = l.Emulator.Deploy(ctx, Stack, filepath.Join(l.root, "template.yaml"), code, parameters)

@@ -132,6 +132,18 @@ func (l *Lab) publishSecurity(ctx context.Context) error {
 	return nil
 }
 
+// setUpACL has the stack make what tasks and functions need to log in. Only now
+// is there a Consul in which it can.
+func (l *Lab) setUpACL(ctx context.Context) error {
+	return l.deployStack(ctx, map[string]string{
+		"ConsulManagementTokenSecretArn": l.security.secretARN,
+		"TaskRoleArns":                   "arn:aws:iam::" + emulator.AccountID + ":role/*",
+		"LoginServerId":                  serverID,
+		"StsEndpoint":                    l.Emulator.URL(),
+		"IamEndpoint":                    l.Emulator.URL(),
+	})
+}
+
 // roleCredentials are what a task gets of its role.
 func (l *Lab) roleCredentials(ctx context.Context, role, session string) (ecs.Credentials, error) {
 	given, err := l.Emulator.AssumeRole(ctx, emulator.ECSTasks, role, session)

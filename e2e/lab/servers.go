@@ -109,7 +109,10 @@ func (l *Lab) StartServers(ctx context.Context) ([]ecs.Task, error) {
 			return nil, err
 		}
 	}
-	return tasks, l.WaitLeader(ctx)
+	if err := l.WaitLeader(ctx); err != nil || l.security == nil {
+		return tasks, err
+	}
+	return tasks, l.setUpACL(ctx)
 }
 
 // ReplaceServer replaces a Consul server by a new one: a rolling deployment

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 
@@ -44,7 +45,7 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
 		l.meshStack.Lock()
 		defer l.meshStack.Unlock()
-		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, map[string]string{
+		parameters := map[string]string{
 			"Cluster":              MeshCluster,
 			"Subnets":              "subnet-0ec5a,subnet-0ec5b",
 			"SecurityGroups":       "sg-0ec5",
@@ -57,7 +58,14 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 			"RefreshInterval":      refreshInterval,
 			"WebDesiredCount":      "0",
 			"ApiDesiredCount":      "0",
-		})
+		}
+		if l.security != nil {
+			maps.Copy(parameters, map[string]string{
+				"ConsulTls": "ENABLED", "ConsulCaParameterName": CAParameter,
+				"ConsulLogin": "ENABLED", "ConsulLoginServerId": serverID,
+			})
+		}
+		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, parameters)
 		if err != nil {
 			return ecs.TaskDefinition{}, err
 		}
