@@ -75,7 +75,10 @@ func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
 		t.Cleanup(server.Close)
 	}
 
-	cfg, err := config.Read(func(string) string {
+	cfg, err := config.Read(func(name string) string {
+		if name != config.Variable {
+			return ""
+		}
 		return fmt.Sprintf(`{"consulServers": {"defaults": {"tls": false}}, "service": {"name": "api", "port": 80, "checks": [
 			{"name": "health", "http": %q, "timeout": "1s"}, {"name": "port", "tcp": %q}]}}`, app.URL, app.Listener.Addr())
 	})

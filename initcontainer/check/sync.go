@@ -150,6 +150,9 @@ func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, 
 		}
 		err = s.servers.Do(ctx, attempt)
 	}
+	if err == nil {
+		s.noteTokenKnown()
+	}
 	if err == nil || consul.Permanent(err) || consul.TokenUnknown(err) {
 		s.heard = true
 	}

@@ -29,6 +29,9 @@ func (s *synchronization) authorize(ctx context.Context, renew bool) error {
 		return nil
 	}
 	secret, since, held := s.heldToken()
+	if s.upkeep.TokenKnown {
+		since = time.Time{}
+	}
 	if held == nil {
 		s.servers.UseToken(secret, since)
 	}
@@ -66,6 +69,15 @@ func (s *synchronization) heldToken() (secret string, since time.Time, err error
 		return "", time.Time{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	return secret, info.ModTime(), nil
+}
+
+// noteTokenKnown remembers that Consul took the token.
+func (s *synchronization) noteTokenKnown() {
+	if s.task.Token != nil && !s.upkeep.TokenKnown {
+		next := s.upkeep
+		next.TokenKnown = true
+		s.keep(next)
+	}
 }
 
 // renewDue tells whether half of the token's life is over.

@@ -31,6 +31,10 @@ type upkeep struct {
 	RenewAt      time.Time `json:",omitzero"`
 	RenewTriedAt time.Time `json:",omitzero"`
 
+	// TokenKnown is true once Consul took the token: one that it doesn't know
+	// later is lost, and not just on its way.
+	TokenKnown bool `json:",omitempty"`
+
 	// TriedAt is when the task tried last to register again, and WatchUntil
 	// until when it is watched whether ECS was stopping it meanwhile.
 	TriedAt    time.Time `json:",omitzero"`
@@ -175,7 +179,7 @@ func (u upkeep) renewing(now time.Time) upkeep {
 // renewed plans the next renewal, somewhat earlier than is due: tasks that
 // started together need not log in together for ever.
 func (u upkeep) renewed(now, due time.Time) upkeep {
-	u.RenewAt = due
+	u.RenewAt, u.TokenKnown = due, false
 	if !due.IsZero() {
 		u.RenewAt = due.Add(-between(0, min(due.Sub(now)/10, time.Minute)))
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
+	"regexp"
 	"strings"
 
 	"ecsmesh/shared/login"
@@ -70,6 +72,12 @@ func (s ConsulServers) Addresses() ([]netip.Addr, bool) {
 	return addrs, len(addrs) > 0
 }
 
+// uuid is the form of Consul's tokens.
+var uuid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+
+// headerValue is what can be sent in a header, in which tokens travel.
+var headerValue = regexp.MustCompile(`^[!-~]*$`)
+
 func readConsulServers(d *document, getenv func(string) string) ConsulServers {
 	servers := ConsulServers{
 		Parameter:      d.text("parameter", DefaultServersParameter),
@@ -89,8 +97,14 @@ func readConsulServers(d *document, getenv func(string) string) ConsulServers {
 	if servers.Parameter == "" {
 		d.fault("parameter", `""`, "want the name of an SSM parameter, such as "+DefaultServersParameter)
 	}
-	if servers.Token != "" && servers.TokenParameter != "" {
+	switch {
+	case uuid.MatchString(servers.TokenParameter):
+		d.fault("tokenParameter", "what looks like a token", "want the name of the SSM parameter that holds it: a task definition is no place for a token, and others have seen this one")
+	case servers.Token != "" && servers.TokenParameter != "":
 		d.fault("tokenParameter", show(servers.TokenParameter), TokenVariable+" holds a token as well; keep one of them")
+	}
+	if !headerValue.MatchString(string(servers.Token)) {
+		d.report.faults = append(d.report.faults, Fault{TokenVariable, fmt.Sprintf("%d characters, some of which no token has", len(servers.Token)), "want an ACL token of Consul's and nothing else"})
 	}
 	d.ignore("skipServerWatch")
 
@@ -150,7 +164,22 @@ func (s *interfaceSettings) read(d *document) {
 	case file != "" || parameter != "":
 		s.caFile, s.caParameter = file, parameter
 	}
-	s.serverName = d.text("tlsServerName", s.serverName)
+	if name := d.text("tlsServerName", ""); name != "" {
+		s.serverName = name
+		if !isDNSName(name) {
+			d.fault("tlsServerName", show(name), "want the DNS name in the servers' certificates, such as server.dc1.consul")
+		}
+	}
+}
+
+var dnsName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+
+// isDNSName holds for one name, as Envoy compares it to those of a certificate:
+// for no address, and for no pattern.
+func isDNSName(name string) bool {
+	const longest = 253
+	_, err := netip.ParseAddr(name)
+	return err != nil && len(name) <= longest && dnsName.MatchString(name)
 }
 
 // secure finds the CA.
@@ -209,6 +238,12 @@ func readLogin(root *document, servers ConsulServers) *login.Method {
 	}
 	if method.AuthMethod == "" {
 		d.fault("method", `""`, "want the name of an auth method in Consul, such as "+DefaultLoginMethod)
+	}
+	if at, err := url.Parse(method.STSEndpoint); method.STSEndpoint != "" && (err != nil || at.Hostname() == "" || at.Scheme != "http" && at.Scheme != "https") {
+		d.fault("stsEndpoint", show(method.STSEndpoint), "want the URL of AWS STS that the auth method has, such as https://sts.eu-west-1.amazonaws.com")
+	}
+	if !headerValue.MatchString(method.ServerIDHeaderValue) {
+		d.fault("serverIdHeaderValue", show(method.ServerIDHeaderValue), "want what the auth method has: letters, digits and signs without spaces")
 	}
 	if servers.Token != "" {
 		d.fault("enabled", "true", TokenVariable+" holds a token as well; keep one of them")

@@ -119,6 +119,62 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestWhatTLSAndLoginsCannotUse has values that would be refused later, by
+// Envoy or AWS, or never, by a server that nobody names so.
+func TestWhatTLSAndLoginsCannotUse(t *testing.T) {
+	const tlsOff = `"consulServers": {"defaults": {"tls": false}}`
+	named := func(name string) string {
+		return fmt.Sprintf(`"consulServers": {"defaults": {"caCertParameter": "/ca"}, "grpc": {"tlsServerName": %q}}`, name)
+	}
+	for name, test := range map[string]struct{ config, want string }{
+		"a URL as a server's name":     {named("https://consul.example.com"), "consulServers.grpc.tlsServerName"},
+		"an address as a server's":     {named("10.0.0.1"), "consulServers.grpc.tlsServerName"},
+		"another address":              {named("2001:db8::1"), "consulServers.grpc.tlsServerName"},
+		"a pattern as a server's name": {named("*.dc1.consul"), "consulServers.grpc.tlsServerName"},
+		"a name too long":              {named(strings.Repeat("a.", 127) + "a"), "consulServers.grpc.tlsServerName"},
+		"a name of one label":          {named("consul"), ""},
+		"a server's usual name":        {named("server.dc_1.consul"), ""},
+		"no URL of STS":                {tlsOff + `, "consulLogin": {"enabled": true, "stsEndpoint": "sts.eu-west-1.amazonaws.com"}`, "consulLogin.stsEndpoint"},
+		"a server ID with a new line":  {tlsOff + `, "consulLogin": {"enabled": true, "serverIdHeaderValue": "a\nb"}`, "consulLogin.serverIdHeaderValue"},
+		"a server ID with a space":     {tlsOff + `, "consulLogin": {"enabled": true, "serverIdHeaderValue": "a b"}`, "consulLogin.serverIdHeaderValue"},
+		"a user that no host has":      {tlsOff + `, "proxy": {"uid": -1}`, "proxy.uid"},
+		"a user by name":               {tlsOff + `, "proxy": {"uid": "envoy"}`, "proxy.uid"},
+		"no TLS, with names":           {`"consulServers": {"defaults": {"tls": false, "tlsServerName": "*"}}`, "consulServers.defaults.tlsServerName"},
+		"both settings of HTTP":        {`"consulServers": {"defaults": {"tls": false}, "http": {"tls": true, "https": false}}`, "consulServers.http.tls"},
+		"a CA that is no text":         {`"consulServers": {"defaults": {"tls": false, "caCertFile": ["/ca"]}}`, "consulServers.defaults.caCertFile"},
+		"an unknown setting":           {`"consulServers": {"defaults": {"tls": false, "caCertPath": "/ca"}}`, "consulServers.defaults.caCertPath"},
+		"a port for both":              {`"consulServers": {"defaults": {"tls": false, "port": 1}}`, "consulServers.defaults.port"},
+		"https of gRPC":                {`"consulServers": {"defaults": {"tls": false}, "grpc": {"https": false}}`, "consulServers.grpc.https"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Read(env(Variable, `{"service": {"port": 80}, `+test.config+`}`))
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want+": found")) {
+				t.Errorf("got %v, want a fault of %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestAMisplacedTokenIsNotCited has a token where others could read it.
+func TestAMisplacedTokenIsNotCited(t *testing.T) {
+	const secret = "11111111-2222-3333-4444-555555555555"
+	for name, test := range map[string]struct {
+		variables []string
+		servers   string
+		want      string
+	}{
+		"as the name of its parameter": {nil, `{"defaults": {"tls": false}, "tokenParameter": "` + secret + `"}`, "consulServers.tokenParameter"},
+		"with something else":          {[]string{TokenVariable, "token: " + secret}, `{"defaults": {"tls": false}}`, TokenVariable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := readServers(test.variables, test.servers)
+			if err == nil || !strings.Contains(err.Error(), test.want+": found") || strings.Contains(err.Error(), secret) {
+				t.Errorf("got %v, want a fault of %s", err, test.want)
+			}
+		})
+	}
+}
+
 func TestATaskHasOneSourceOfTokens(t *testing.T) {
 	const secret = "11111111-2222-3333-4444-555555555555"
 	for name, config := range map[string]string{

@@ -27,6 +27,9 @@ func FuzzRead(f *testing.F) {
 			"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "unix:///s", "envoy_stats_tags": ["a=b=c", 1], "envoy_stats_flush_interval": "-1s",
 			"envoy_tracing_json": "{} {}", "envoy_extra_static_clusters_json": "{\"name\": \"a\"},", "envoy_stats_config_json": "{\"a\": 1, \"a\": 2}"}}}`,
 		`{"consulServers": {"hosts": "10.0.0.1, consul.example.com,,exec=x", "http": {"https": false, "port": 0}, "grpc": {"tls": null}}, "service": {"port": -1, "name": "\n"}}`,
+		`{"consulServers": {"defaults": {"caCertParameter": "/ca", "tlsServerName": "server.dc1.consul"}, "http": {"https": true, "tls": true}, "grpc": {"tls": true, "tlsServerName": "10.0.0.1"}, "tokenParameter": "/token"}, "service": {"port": 80}, "proxy": {"uid": 101}}`,
+		`{"consulServers": {"defaults": {"caCertFile": "/nowhere", "caCertParameter": ""}, "grpc": {"caCertParameter": "/ca"}}, "service": {"port": 80}, "proxy": {"uid": 4294967295}}`,
+		`{` + servers + `, "service": {"port": 80}, "consulLogin": {"enabled": true, "method": "m", "includeEntity": false, "meta": {"a": "b"}, "region": "eu-west-1", "datacenter": "dc1", "stsEndpoint": "https://sts.example.com", "serverIdHeaderValue": "x"}}`,
 		`{"servce\n": {}, "": 1, "service": {"port": "80", "checks": [{"name": "a\u2028b", "tcp": ":1"}]}}`,
 	} {
 		f.Add(document)
@@ -111,7 +114,29 @@ func expectUsable(t *testing.T, cfg Config) {
 	if cfg.ConsulServers.Parameter == "" && len(cfg.ConsulServers.Hosts) == 0 {
 		t.Error("there is nowhere to find the Consul servers")
 	}
+	expectSecure(t, cfg)
 	expectChecks(t, cfg.Service)
+}
+
+// expectSecure expects a CA and a name where there is TLS, and one source of
+// tokens at most.
+func expectSecure(t *testing.T, cfg Config) {
+	t.Helper()
+	servers := cfg.ConsulServers
+	for _, tls := range []*TLS{servers.HTTP.TLS, servers.GRPC.TLS} {
+		if tls != nil && ((tls.CA == "") == (tls.CAParameter == "") || tls.ServerName != "" && !isDNSName(tls.ServerName)) {
+			t.Errorf("by this no server is known: %+v", *tls)
+		}
+	}
+	sources := 0
+	for _, there := range []bool{servers.Token != "", servers.TokenParameter != "", cfg.Login != nil} {
+		if there {
+			sources++
+		}
+	}
+	if sources > 1 || cfg.Login != nil && cfg.Login.AuthMethod == "" {
+		t.Errorf("it is not clear where tokens come from: %+v and %+v", servers, cfg.Login)
+	}
 }
 
 // expectChecks expects at least one, and that each can be run and told apart.

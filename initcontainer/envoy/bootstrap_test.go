@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"net/netip"
 	"os"
@@ -15,9 +16,13 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/injected_credentials/generic/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
@@ -29,6 +34,7 @@ import (
 	"ecsmesh/e2e/tools"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/volume"
+	"ecsmesh/shared/consul"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -70,6 +76,12 @@ func TestGoldenBootstraps(t *testing.T) {
 			s.Address = netip.MustParseAddr("2001:db8::5")
 			return s
 		}(),
+		"secure": func() Sidecar {
+			s := sidecar(config.EnvoySettings{})
+			s.TLS = &consul.TLS{CA: read(t, "testdata/ca.pem"), ServerName: "server.dc1.consul"}
+			s.Token = true
+			return s
+		}(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Bootstrap(s)
@@ -82,17 +94,22 @@ func TestGoldenBootstraps(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			if diff := cmp.Diff(read(t, golden), string(got)); diff != "" {
 				t.Errorf("not as in %s (run make golden if it should not be):\n%s", golden, diff)
 			}
 			decodeStrictly(t, got, &bootstrapv3.Bootstrap{})
 			validateWithEnvoy(t, s)
 		})
 	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 type validated interface {
@@ -112,34 +129,79 @@ func decodeStrictly(t *testing.T, content []byte, into validated) {
 	}
 }
 
+// TestAnOlderEnvoySaysWhatItNeeds has a bootstrap that asks of a real Envoy what
+// it can't do, as ours does of older ones. 1.30 to 1.33 have the credential
+// injector, but not for requests of Envoy's own, for which none has the filter
+// for CORS. Before that there was no injector.
+func TestAnOlderEnvoySaysWhatItNeeds(t *testing.T) {
+	binary, err := tools.Envoy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sidecar(config.EnvoySettings{})
+	s.Token = true
+	s = fill(t, s, netip.MustParseAddr("10.0.0.1"), 8502, "11111111-2222-3333-4444-555555555555")
+	ours := read(t, s.Volume.Bootstrap())
+	injector := regexp.MustCompile(`(?s)"@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector".*?"overwrite": true`)
+	if !injector.MatchString(ours) {
+		t.Fatalf("no injector in %s", ours)
+	}
+	for version, other := range map[string]string{"1.33": "cors.v3.Cors", "1.29": "nothing_yet.v3.NothingYet"} {
+		theirs := injector.ReplaceAllString(ours, `"@type": "type.googleapis.com/envoy.extensions.filters.http.`+other+`"`)
+		if err := s.Volume.Write(s.Volume.Bootstrap(), []byte(theirs)); err != nil {
+			t.Fatal(err)
+		}
+		output, err := exec.Command(binary, "--mode", "validate", "-c", s.Volume.Bootstrap()).CombinedOutput()
+		if err == nil || !strings.Contains(string(output), wantsNewer) {
+			t.Errorf("like Envoy %s: %v\n%s", version, err, output)
+		}
+	}
+}
+
 // validateWithEnvoy has a real Envoy check the bootstrap, on a volume that
-// exists and with its list of servers.
+// exists and with the files that it names.
 func validateWithEnvoy(t *testing.T, s Sidecar) {
 	t.Helper()
 	binary, err := tools.Envoy()
 	if err != nil {
 		t.Fatal(err)
 	}
+	s = fill(t, s, netip.MustParseAddr("10.0.0.1"), 8502, "11111111-2222-3333-4444-555555555555")
+	output, err := exec.Command(binary, "--mode", "validate", "-c", s.Volume.Bootstrap()).CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "OK") {
+		t.Errorf("Envoy refuses the bootstrap: %v\n%s", err, output)
+	}
+}
+
+// fill gives the sidecar a volume with all that its Envoy reads.
+func fill(t *testing.T, s Sidecar, server netip.Addr, port int, token string) Sidecar {
+	t.Helper()
 	s.Volume = volume.Volume(t.TempDir())
 	content, err := Bootstrap(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers, err := Endpoints([]netip.Addr{netip.MustParseAddr("10.0.0.1")}, 8502)
+	servers, err := Endpoints([]netip.Addr{server}, port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Volume.Prepare(); err != nil {
+	if err := errors.Join(s.Volume.Prepare(), s.Volume.PrepareToken(),
+		s.Volume.Write(s.Volume.Bootstrap(), content), s.Volume.Write(s.Volume.LiveServers(), servers)); err != nil {
 		t.Fatal(err)
 	}
-	for path, content := range map[string][]byte{s.Volume.Bootstrap(): content, s.Volume.LiveServers(): servers} {
-		if err := s.Volume.Write(path, content); err != nil {
-			t.Fatal(err)
-		}
+	s.giveToken(t, token)
+	return s
+}
+
+// giveToken replaces the token on the volume.
+func (s Sidecar) giveToken(t *testing.T, token string) {
+	t.Helper()
+	content, err := Token(token)
+	if err != nil {
+		t.Fatal(err)
 	}
-	output, err := exec.Command(binary, "--mode", "validate", "-c", s.Volume.Bootstrap()).CombinedOutput()
-	if err != nil || !strings.Contains(string(output), "OK") {
-		t.Errorf("Envoy refuses the bootstrap: %v\n%s", err, output)
+	if err := s.Volume.WritePrivate(s.Volume.LiveToken(), content, os.Geteuid()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -53,12 +53,18 @@ type dataSource struct {
 	InlineString string `json:"inline_string"`
 }
 
+// wantsNewer is the name of the filter that needs the newest Envoy of all that
+// is in the bootstrap: the credential injector, for requests of Envoy's own. An
+// older Envoy names it in the one line with which it ends. To others the name
+// means nothing: they know filters by their types.
+const wantsNewer = "ACL tokens of Consul, which need Envoy 1.34 or newer"
+
 // tokenFilters have every stream to Consul carry the token as it is when the
 // stream begins. Without a token there is no stream.
 func tokenFilters(v volume.Volume) []any {
 	return []any{
 		object{
-			"name": "envoy.filters.http.credential_injector",
+			"name": wantsNewer,
 			"typed_config": object{
 				"@type":     "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
 				"overwrite": true,

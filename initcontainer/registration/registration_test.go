@@ -38,7 +38,12 @@ var (
 
 func build(t *testing.T, id, document string) Registration {
 	t.Helper()
-	cfg, err := config.Read(func(string) string { return document })
+	cfg, err := config.Read(func(name string) string {
+		if name != config.Variable {
+			return ""
+		}
+		return document
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
