@@ -21,13 +21,20 @@ const askTimeout = time.Second
 type Cluster struct {
 	// Servers are all that were ever in the cluster, stopped ones too.
 	Servers []*Server
+
+	security *Security // nil: none
 }
 
 // StartCluster runs n servers and waits until they are one cluster, in which
 // each knows that all are well.
 func StartCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
-	c := &Cluster{}
+	return startCluster(t, n, nil)
+}
+
+func startCluster(t testing.TB, n int, security *Security) *Cluster {
+	t.Helper()
+	c := &Cluster{security: security}
 	for range n {
 		c.add(t, "-bootstrap-expect", strconv.Itoa(n))
 	}
@@ -82,7 +89,7 @@ func (c *Cluster) add(t testing.TB, args ...string) {
 	for _, other := range c.Servers {
 		args = append(args, "-retry-join", other.Addr.String())
 	}
-	s := newServer(t, freeAddr(t), args...)
+	s := newServer(t, freeAddr(t), c.security, args...)
 	s.run(t)
 	c.Servers = append(c.Servers, s)
 }

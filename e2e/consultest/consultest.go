@@ -1,5 +1,5 @@
 // Package consultest runs real Consul servers for a test: single ones, and
-// clusters of several.
+// clusters of several, open to all or with TLS and ACLs.
 //
 // Each server has a loopback address of its own (Linux answers on all of
 // 127.0.0.0/8), so every one listens on Consul's usual ports and tests of any
@@ -28,7 +28,7 @@ import (
 	"ecsmesh/e2e/tools"
 )
 
-// Consul's usual ports, without TLS.
+// The usual ports of servers without TLS.
 const (
 	HTTPPort = 8500
 	GRPCPort = 8502
@@ -51,10 +51,13 @@ const (
 
 // Server is a running Consul server with the service mesh on.
 type Server struct {
-	// Addr is the address it listens on, with HTTPPort and GRPCPort.
+	// Addr is the address it listens on, with HTTPPort and GRPCPort, or with
+	// Security with HTTPSPort and GRPCTLSPort.
 	Addr netip.Addr
-	// Client talks to its HTTP interface.
+	// Client talks to its HTTP interface, and may do everything.
 	Client *api.Client
+	// Security is nil for a server without TLS and ACLs.
+	*Security
 
 	args   []string // of the consul program
 	cmd    *exec.Cmd
@@ -67,7 +70,12 @@ type Server struct {
 // it when the test ends. A test that failed shows the end of the server's log.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := newServer(t, freeAddr(t), "-dev")
+	return start(t, nil)
+}
+
+func start(t testing.TB, security *Security) *Server {
+	t.Helper()
+	s := newServer(t, freeAddr(t), security, "-dev")
 	s.run(t)
 	await(t, s, s.ready)
 	return s
@@ -127,21 +135,23 @@ func (s *Server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 
 // newServer prepares a server that takes more arguments than its addresses,
 // ends with the test, and then shows its log if the test failed.
-func newServer(t testing.TB, addr netip.Addr, args ...string) *Server {
+func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string) *Server {
 	t.Helper()
-	client, err := api.NewClient(&api.Config{
-		Address: net.JoinHostPort(addr.String(), strconv.Itoa(HTTPPort)),
-		Scheme:  "http",
-	})
-	if err != nil {
-		t.Fatalf("start Consul at %s: %v", addr, err)
+	s := &Server{Addr: addr, Security: security, log: &logBuffer{}}
+	ports := fmt.Sprintf("http = %d, grpc = %d, grpc_tls = -1", HTTPPort, GRPCPort)
+	token := ""
+	if security != nil {
+		ports = fmt.Sprintf("http = -1, https = %d, grpc = -1, grpc_tls = %d", HTTPSPort, GRPCTLSPort)
+		token = security.Token
+		args = append(args, security.configure(t, addr)...)
 	}
-	s := &Server{Addr: addr, Client: client, log: &logBuffer{}, args: append([]string{"agent",
+	s.Client = s.As(t, token)
+	s.args = append([]string{"agent",
 		"-node", "server-" + addr.String(),
 		"-bind", addr.String(), "-client", addr.String(),
-		"-hcl", fmt.Sprintf("ports { http = %d, grpc = %d, grpc_tls = -1, dns = -1, serf_wan = -1 }", HTTPPort, GRPCPort),
+		"-hcl", "ports { " + ports + ", dns = -1, serf_wan = -1 }",
 		"-hcl", "disable_update_check = true",
-	}, args...)}
+	}, args...)
 	t.Cleanup(func() {
 		s.Stop()
 		if t.Failed() {
@@ -149,6 +159,19 @@ func newServer(t testing.TB, addr netip.Addr, args ...string) *Server {
 		}
 	})
 	return s
+}
+
+// newClient is a client of a server's HTTP interface.
+func newClient(addr netip.Addr, security *Security, token string) (*api.Client, error) {
+	if security == nil {
+		return api.NewClient(&api.Config{Address: netip.AddrPortFrom(addr, HTTPPort).String(), Scheme: "http", Token: token})
+	}
+	return api.NewClient(&api.Config{
+		Address:   netip.AddrPortFrom(addr, HTTPSPort).String(),
+		Scheme:    "https",
+		Token:     token,
+		TLSConfig: api.TLSConfig{CAPem: []byte(security.CA)},
+	})
 }
 
 // run starts the process.

@@ -36,7 +36,7 @@ func (e *Emulator) Fail(ctx context.Context, f Fault) error {
 	if err != nil {
 		return fmt.Errorf("make %s fail: %w", f.Action, err)
 	}
-	if err := e.call(ctx, http.MethodPost, "/_test/faults", body); err != nil {
+	if _, err := e.call(ctx, http.MethodPost, "/_test/faults", body); err != nil {
 		return fmt.Errorf("make %s fail: %w", f.Action, err)
 	}
 	return nil
@@ -44,7 +44,7 @@ func (e *Emulator) Fail(ctx context.Context, f Fault) error {
 
 // ClearFaults takes back every fault that has not befallen a call yet.
 func (e *Emulator) ClearFaults(ctx context.Context) error {
-	if err := e.call(ctx, http.MethodDelete, "/_test/faults", nil); err != nil {
+	if _, err := e.call(ctx, http.MethodDelete, "/_test/faults", nil); err != nil {
 		return fmt.Errorf("clear faults: %w", err)
 	}
 	return nil
@@ -53,10 +53,42 @@ func (e *Emulator) ClearFaults(ctx context.Context) error {
 // PutEvent puts an event, in EventBridge's envelope, on the default bus. It plays the AWS service that sends
 // the event: unlike with AWS's PutEvents, the source may be AWS's own, and id, time and all else arrive as given.
 func (e *Emulator) PutEvent(ctx context.Context, event json.RawMessage) error {
-	if err := e.call(ctx, http.MethodPost, "/_test/events", event); err != nil {
+	if _, err := e.call(ctx, http.MethodPost, "/_test/events", event); err != nil {
 		return fmt.Errorf("put event: %w", err)
 	}
 	return nil
+}
+
+// The services that run our programs, by the names that a role's trust policy has for them.
+const (
+	ECSTasks = "ecs-tasks.amazonaws.com"
+	Lambda   = "lambda.amazonaws.com"
+)
+
+// AssumeRole plays a service of AWS that runs a program with a role, and has the temporary credentials that the
+// program gets. It is refused for a role that doesn't trust the service.
+func (e *Emulator) AssumeRole(ctx context.Context, service, role, session string) (aws.Credentials, error) {
+	body, err := json.Marshal(map[string]string{"service": service, "role_arn": role, "session": session})
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("assume role: %w", err)
+	}
+	answer, err := e.call(ctx, http.MethodPost, "/_test/sessions", body)
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("assume role: %w", err)
+	}
+	var given struct {
+		AccessKeyID     string `json:"access_key_id"`
+		SecretAccessKey string `json:"secret_access_key"`
+		Token           string `json:"token"`
+		Expiration      int64  `json:"expiration"`
+	}
+	if err := json.Unmarshal(answer, &given); err != nil {
+		return aws.Credentials{}, fmt.Errorf("assume role: %w", err)
+	}
+	return aws.Credentials{
+		AccessKeyID: given.AccessKeyID, SecretAccessKey: given.SecretAccessKey, SessionToken: given.Token,
+		CanExpire: true, Expires: time.Unix(given.Expiration, 0),
+	}, nil
 }
 
 // MatchesPattern says whether a rule with this event pattern would get this event, both in JSON. A pattern
@@ -72,22 +104,22 @@ func (e *Emulator) MatchesPattern(ctx context.Context, pattern, event string) (b
 	return out.Result, nil
 }
 
-func (e *Emulator) call(ctx context.Context, method, path string, body []byte) error {
+func (e *Emulator) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, e.url+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
 	}
-	return nil
+	return answer, nil
 }

@@ -1,7 +1,9 @@
 // Package emulator runs ministack as the AWS of the tests and the demo: CloudFormation with SAM, EventBridge,
-// SQS, Lambda (our real binaries, as processes), SSM, IAM and ECS's own API, on a loopback address.
+// SQS, Lambda (our real binaries, as processes), SSM, Secrets Manager, IAM, STS and ECS's own API, on a loopback
+// address. Options.EnforceIAM has it allow no more than IAM's policies do.
 //
-// It adds what tests need beside AWS's API: to play ECS by putting its events, and to make calls slow or fail.
+// It adds what tests need beside AWS's API: to play ECS by putting its events and by assuming roles in its name, and
+// to make calls slow or fail.
 package emulator
 
 import (
@@ -24,7 +26,7 @@ import (
 	"ecsmesh/e2e/tools"
 )
 
-// Region and AccountID are those of every resource in the emulator.
+// Region and AccountID are those of every resource in the emulator, but for what In another account is made.
 const (
 	Region    = "us-east-1"
 	AccountID = "000000000000"
@@ -46,17 +48,21 @@ type Options struct {
 	Dir string
 	// ECSEndpoint is the URL that Lambdas use as the ECS API. Empty: the emulator's own.
 	ECSEndpoint string
+	// EnforceIAM checks signatures, and allows what IAM's policies allow, to all but the root user. Then Lambdas
+	// use the emulator as the ECS API, which hands permitted calls about tasks on to ECSEndpoint.
+	EnforceIAM bool
 	// Address is the loopback IP to listen on. Empty: 127.0.0.1. The port is a free one.
 	Address string
 }
 
 // Emulator is a running emulator.
 type Emulator struct {
-	url    string
-	log    string
-	cmd    *exec.Cmd
-	alive  io.Closer // closing it ends the emulator, as our own death does
-	exited chan struct{}
+	account string
+	url     string
+	log     string
+	cmd     *exec.Cmd
+	alive   io.Closer // closing it ends the emulator, as our own death does
+	exited  chan struct{}
 }
 
 // Start starts an emulator, which is ready when Start returns. The context bounds the start, not the
@@ -69,7 +75,7 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 		return nil, fmt.Errorf("start the AWS emulator: %w", err)
 	}
 	// The socket is there before the emulator is, so the first request waits until it can be answered.
-	if err := e.call(ctx, http.MethodGet, "/_ministack/health", nil); err != nil {
+	if _, err := e.call(ctx, http.MethodGet, "/_ministack/health", nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the AWS emulator: %w\n%s", err, e.tail()), e.Stop())
 	}
 	return e, nil
@@ -114,7 +120,7 @@ func launch(ctx context.Context, o Options) (*Emulator, error) {
 
 	cmd := exec.Command(python, script)
 	cmd.Dir = dir
-	cmd.Env = environment(dir, listener.Addr().(*net.TCPAddr), o.ECSEndpoint)
+	cmd.Env = environment(dir, listener.Addr().(*net.TCPAddr), o)
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Stop ends the Lambdas too; Ctrl-C is for us alone
@@ -126,11 +132,12 @@ func launch(ctx context.Context, o Options) (*Emulator, error) {
 		return nil, err
 	}
 	e := &Emulator{
-		url:    "http://" + listener.Addr().String(),
-		log:    log.Name(),
-		cmd:    cmd,
-		alive:  alive,
-		exited: make(chan struct{}),
+		account: AccountID,
+		url:     "http://" + listener.Addr().String(),
+		log:     log.Name(),
+		cmd:     cmd,
+		alive:   alive,
+		exited:  make(chan struct{}),
 	}
 	go func() {
 		_ = cmd.Wait() // it is always killed, so how it ended says nothing
@@ -140,7 +147,7 @@ func launch(ctx context.Context, o Options) (*Emulator, error) {
 }
 
 // environment is all that the emulator sees of ours, and so all that its Lambdas see: nothing.
-func environment(dir string, addr *net.TCPAddr, ecsEndpoint string) []string {
+func environment(dir string, addr *net.TCPAddr, o Options) []string {
 	env := []string{
 		"PATH=/usr/bin:/bin",
 		"HOME=" + dir,
@@ -159,8 +166,15 @@ func environment(dir string, addr *net.TCPAddr, ecsEndpoint string) []string {
 		"SFTP_ENABLED=0",
 		"DOCKER_HOST=unix:///nonexistent.sock", // containers are the lab's affair
 	}
-	if ecsEndpoint != "" {
-		env = append(env, "AWS_ENDPOINT_URL_ECS="+ecsEndpoint)
+	if o.EnforceIAM {
+		env = append(env, "AUTH=true")
+	}
+	switch {
+	case o.ECSEndpoint == "":
+	case o.EnforceIAM:
+		env = append(env, "ECS_ENDPOINT="+o.ECSEndpoint)
+	default:
+		env = append(env, "AWS_ENDPOINT_URL_ECS="+o.ECSEndpoint)
 	}
 	return env
 }
@@ -168,12 +182,26 @@ func environment(dir string, addr *net.TCPAddr, ecsEndpoint string) []string {
 // URL is the address of AWS's API.
 func (e *Emulator) URL() string { return e.url }
 
-// Config reaches the emulator, ECS's own API included, from the AWS SDK, whatever the environment says.
+// In is the same emulator seen from another account: its Config is that account's, and so is what it deploys. Every
+// account of twelve digits is there.
+func (e *Emulator) In(account string) *Emulator {
+	in := *e
+	in.account = account
+	return &in
+}
+
+// Config reaches the emulator, ECS's own API included, from the AWS SDK, whatever the environment says, as the
+// account's root user, who may do everything.
 func (e *Emulator) Config() aws.Config {
+	return e.ConfigAs(aws.Credentials{AccessKeyID: e.account, SecretAccessKey: "test"})
+}
+
+// ConfigAs is Config with credentials such as AssumeRole's.
+func (e *Emulator) ConfigAs(c aws.Credentials) aws.Config {
 	return aws.Config{
 		Region:       Region,
 		BaseEndpoint: aws.String(e.url),
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Credentials:  credentials.StaticCredentialsProvider{Value: c},
 	}
 }
 

@@ -27,8 +27,18 @@ import (
 const ecsEndpoint = "http://127.0.0.1:9"
 
 func TestStackDeliversEvents(t *testing.T) {
-	e := start(t)
+	t.Run("where everything is allowed", func(t *testing.T) { testDelivery(t, start(t), ecsEndpoint) })
+	t.Run("where IAM is enforced", func(t *testing.T) { testDelivery(t, startEnforcing(t, ecsEndpoint), "") })
+}
+
+func testDelivery(t *testing.T, e *Emulator, functionsECS string) {
 	records, outputs := deployStack(t, e)
+
+	t.Run("a custom resource is created", func(t *testing.T) {
+		if outputs["Recorded"] != "Create" {
+			t.Errorf("the function's answer was %q, want Create", outputs["Recorded"])
+		}
+	})
 
 	t.Run("an event arrives as it was put", func(t *testing.T) {
 		event := `{"version": "0", "id": "first", "detail-type": "ECS Task State Change", "source": "aws.ecs",
@@ -39,8 +49,8 @@ func TestStackDeliversEvents(t *testing.T) {
 		if diff := cmp.Diff(parse(t, event), parse(t, got.body())); diff != "" {
 			t.Errorf("event differs (-put +arrived):\n%s", diff)
 		}
-		if got.Endpoint != ecsEndpoint {
-			t.Errorf("the function's ECS endpoint is %q, want %q", got.Endpoint, ecsEndpoint)
+		if got.Endpoint != functionsECS {
+			t.Errorf("the function's ECS endpoint is %q, want %q", got.Endpoint, functionsECS)
 		}
 	})
 
@@ -313,7 +323,18 @@ func TestStartSaysWhatWentWrong(t *testing.T) {
 
 func start(t *testing.T) *Emulator {
 	t.Helper()
-	e, err := Start(t.Context(), Options{Dir: t.TempDir(), ECSEndpoint: ecsEndpoint})
+	return startWith(t, Options{ECSEndpoint: ecsEndpoint})
+}
+
+func startEnforcing(t *testing.T, ecsEndpoint string) *Emulator {
+	t.Helper()
+	return startWith(t, Options{ECSEndpoint: ecsEndpoint, EnforceIAM: true})
+}
+
+func startWith(t *testing.T, o Options) *Emulator {
+	t.Helper()
+	o.Dir = t.TempDir()
+	e, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,9 +375,10 @@ func put(t *testing.T, e *Emulator, event string) {
 
 // record is a line that the recorder wrote.
 type record struct {
-	At       time.Time
-	Endpoint string
-	Event    struct{ Records []struct{ Body string } }
+	At              time.Time
+	Endpoint        string
+	Event           struct{ Records []struct{ Body string } }
+	aws.Credentials // of the function
 }
 
 // body is that of all of a batch's messages.

@@ -19,6 +19,8 @@ import socketserver
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 MINISTACK = "1.5.33"
 LISTENER = 3
@@ -29,6 +31,10 @@ FAILED_EVENT_RETRIES = (1, 2)
 # AWS keeps a throttled event for six hours and asks again with growing pauses.
 THROTTLED_EVENT_PAUSE = 0.05
 UNRESERVED_CONCURRENCY = 10
+# What the ECS that runs the tasks answers. The rest of ECS is ministack's.
+TASK_CALLS = ("ListTasks", "DescribeTasks", "StopTask")
+# The credentials that ECS gives a task are good for six hours.
+ROLE_SESSION = 6 * 60 * 60
 
 log = logging.getLogger("launcher")
 
@@ -172,10 +178,214 @@ def add_quick_answers(scheduler):
     scheduler._SCHEDULE_TICK_INTERVAL = 1
 
 
+def add_tasks(ecs, endpoint):
+    """Calls about tasks go to who runs them, after ministack has found that the caller may make them."""
+    handle = ecs.handle_request
+
+    def hand_on(headers, body):
+        wanted = {name: headers[name] for name in ("content-type", "x-amz-target")}
+        request = urllib.request.Request(endpoint, body, wanted, method="POST")
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, dict(answer.headers), answer.read()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, dict(refusal.headers), refusal.read()
+
+    async def handle_tasks(method, path, headers, body, query_params):
+        action = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+        if action in TASK_CALLS:
+            status, sent, content = await asyncio.to_thread(hand_on, headers, body)
+            return status, {"Content-Type": sent["Content-Type"]}, content
+        return await handle(method, path, headers, body, query_params)
+
+    ecs.handle_request = handle_tasks
+
+
+def add_task_permissions(actions):
+    """Calls about tasks are judged by the task's ARN and by the condition key ecs:cluster.
+
+    ministack judges them by the cluster's ARN and knows no ecs:cluster, so that it denies what AWS allows:
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+    The tasks of one call are all of one cluster, so the first stands for them.
+    """
+    resource_arn, context = actions.extract_resource_arn, actions.request_tag_context
+
+    def cluster(data, region, account):
+        name = data.get("cluster") or "default"
+        return name if name.startswith("arn:") else f"arn:aws:ecs:{region}:{account}:cluster/{name}"
+
+    def task_arn(service, method, path, headers, body, query_params, region, account):
+        action = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+        if service != "ecs" or action not in TASK_CALLS:
+            return resource_arn(service, method, path, headers, body, query_params, region, account)
+        data = read_object(body)
+        task = (data.get("tasks") or [data.get("task")])[0]
+        if not task:
+            return "*"  # ListTasks
+        if task.startswith("arn:"):
+            return task
+        return cluster(data, region, account).replace(":cluster/", ":task/") + "/" + task
+
+    def with_cluster(service, iam_action, body, params):
+        known = context(service, iam_action, body, params)
+        if service == "ecs" and iam_action.split(":")[1] in TASK_CALLS:
+            known["ecs:cluster"] = cluster(read_object(body), get_region(), get_account_id())
+        return known
+
+    from ministack.core.responses import get_account_id, get_region
+
+    actions.extract_resource_arn = task_arn
+    actions.request_tag_context = with_cluster
+
+
+def add_role_paths(actions, iam):
+    """A call about a role is judged by the role's whole ARN. ministack leaves out the path."""
+    resource_arn = actions.extract_resource_arn
+
+    def with_path(service, method, path, headers, body, query_params, region, account):
+        arn = resource_arn(service, method, path, headers, body, query_params, region, account)
+        if service == "iam" and ":role/" in arn:
+            role = iam._roles.get(arn.rsplit("/", 1)[1])
+            return role["Arn"] if role else arn
+        return arn
+
+    actions.extract_resource_arn = with_path
+
+
+def add_execution_role_ids(runtime, functions, sessions, iam):
+    """A function's credentials have the unique ID of its role, and not the role's name instead."""
+    credentials = runtime.execution_credentials
+
+    def with_id(config):
+        given = credentials(config)
+        session = sessions.get(given["AWS_ACCESS_KEY_ID"])
+        if session:
+            account, role = config["Role"].split(":")[4], config["Role"].rsplit("/", 1)[1]
+            session["UserId"] = iam._roles.get_scoped(account, None, role)["RoleId"] + ":" + config["FunctionName"]
+        return given
+
+    runtime.execution_credentials = functions.execution_credentials = with_id
+
+
+def add_secret_references(ssm, secrets):
+    """A parameter /aws/reference/secretsmanager/NAME is the secret of that name, for those who may read it.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/integration-ps-secretsmanager.html
+    """
+    prefix = "/aws/reference/secretsmanager/"
+    handle = ssm.handle_request
+
+    async def handle_reference(method, path, headers, body, query_params):
+        action, data = headers.get("x-amz-target", ""), read_object(body)
+        if action.endswith(".GetParameter") and str(data.get("Name")).startswith(prefix):
+            return get(data["Name"], data.get("WithDecryption"), headers, query_params)
+        return await handle(method, path, headers, body, query_params)
+
+    def get(name, decrypt, headers, query_params):
+        if not decrypt:
+            message = "WithDecryption flag must be True for retrieving a Secret Manager secret."
+            return error_response_json("ValidationException", message, 400)
+        _, secret = secrets._resolve(name.removeprefix(prefix))
+        if not secret:
+            return error_response_json("ParameterNotFound", f"Secret {name} not found.", 400)
+        denied = app._enforce_data_plane(
+            "secretsmanager", "secretsmanager:GetSecretValue", headers, query_params, "", resource_arn=secret["ARN"]
+        )
+        if denied:
+            return denied
+        status, sent, body = secrets._get_secret_value({"SecretId": secret["ARN"]})
+        if status != 200:
+            return status, sent, body
+        value = json.loads(body)
+        parameter = {
+            "Name": name,
+            "Type": "SecureString",
+            "Value": value["SecretString"],
+            "Version": 0,
+            "SourceResult": body.decode() if isinstance(body, bytes) else body,
+            "LastModifiedDate": value["CreatedDate"],
+            "ARN": value["ARN"],
+        }
+        return json_response({"Parameter": parameter})
+
+    from ministack import app
+    from ministack.core.responses import error_response_json, json_response
+
+    ssm.handle_request = handle_reference
+
+
+def add_event_source_permissions(provisioners, evaluator, functions):
+    """A function whose role may not read a queue can't have it for an event source, where permissions count."""
+    needed = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+
+    def check(handler, properties):
+        def handle(*args):
+            mapping = properties(args)
+            _, config, name = functions._get_func_record_for_ref(mapping["FunctionName"])
+            account, role = config["Role"].split(":")[4], config["Role"].rsplit("/", 1)[1]
+            policies = evaluator._gather_role_policies(role, account)
+            for action in needed:
+                call = evaluator.EvalContext(
+                    principal_arn=config["Role"],
+                    principal_type="AssumedRole",
+                    principal_account=account,
+                    action=action,
+                    resource_arn=mapping["EventSourceArn"],
+                    region=mapping["EventSourceArn"].split(":")[3],
+                )
+                if evaluator.evaluate(call, policies).decision != "Allow":
+                    verb = action.split(":")[1]
+                    raise ValueError(f"The function execution role does not have permissions to call {verb} on SQS")
+            return handler(*args)
+
+        return handle
+
+    wrap(provisioners, "AWS::Lambda::EventSourceMapping", check)
+
+
+def assume_role(role_arn, session, service):
+    """The credentials that a service of AWS, such as ecs-tasks.amazonaws.com, gets for a role that trusts it."""
+    from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+    from ministack.services import iam, sts
+
+    account, name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[1]
+    role = iam._roles.get_scoped(account, None, name)
+    if not role or role["Arn"] != role_arn:
+        raise LookupError(f"there is no role {role_arn}")
+    trust = role["AssumeRolePolicyDocument"]
+    trust = json.loads(trust) if isinstance(trust, str) else trust
+    # In a trust policy the resource is the role itself, and not said.
+    statements = [{**statement, "Resource": "*"} for statement in trust["Statement"]]
+    call = EvalContext(
+        principal_arn="",
+        principal_type="Service",
+        principal_account="",
+        action="sts:AssumeRole",
+        resource_arn=role_arn,
+        region="",
+        service_context={"aws:sourceaccount": account},
+    )
+    if evaluate_resource_policy({"Statement": statements}, call, service=service).decision != "Allow":
+        raise PermissionError(f"{service} is not allowed to assume the role {role_arn}")
+    key, secret, token = sts._gen_session_access_key(), sts._gen_secret(), sts._gen_session_token()
+    expiration = int(time.time()) + ROLE_SESSION
+    sts.register_session(key, {
+        "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session}",
+        "UserId": f"{role['RoleId']}:{session}",
+        "SecretAccessKey": secret,
+        "SessionToken": token,
+        "Expiration": expiration,
+        "AccountId": account,
+        "PrincipalType": "AssumedRole",
+    })
+    return {"access_key_id": key, "secret_access_key": secret, "token": token, "expiration": expiration}
+
+
 class Control:
-    """The tests' own entrance beside AWS's API: events that only AWS itself may send, and faults.
+    """The tests' own entrance beside AWS's API: what only AWS itself may do, and faults.
 
     POST /_test/events  puts an event on the default bus as it is: source, id and time are not touched.
+    POST /_test/sessions  gives a service the credentials of a role that trusts it.
     POST /_test/faults  makes the next calls of an action slow, or fail.
     DELETE /_test/faults  takes back what has not happened yet.
     """
@@ -193,6 +403,11 @@ class Control:
                 event = await read_json(receive)
                 self.eventbridge._dispatch_event(self.eventbridge._event_from_test_payload(event))
                 return await reply(send, 200, {})
+            case "POST", "/_test/sessions":
+                try:
+                    return await reply(send, 200, assume_role(**await read_json(receive)))
+                except (LookupError, PermissionError) as refusal:
+                    return await reply(send, 403, {"message": str(refusal)})
             case "POST", "/_test/faults":
                 self.faults.append(await read_json(receive))
                 return await reply(send, 200, {})
@@ -222,6 +437,14 @@ def action_of(scope):
     return target.rsplit(".", 1)[-1]
 
 
+def read_object(body):
+    try:
+        data = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 async def read_json(receive):
     body, more = b"", True
     while more:
@@ -247,9 +470,18 @@ def main():
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app
-    from ministack.services import ecs, eventbridge, lambda_svc, scheduler
+    from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+    from ministack.services import ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, ssm, sts
     from ministack.services.cloudformation import provisioners
 
+    if "ECS_ENDPOINT" in os.environ:
+        add_tasks(ecs, os.environ["ECS_ENDPOINT"])
+    add_task_permissions(iam_actions)
+    add_role_paths(iam_actions, iam)
+    add_execution_role_ids(lambda_runtime, lambda_svc, sts._sessions, iam)
+    add_secret_references(ssm, secretsmanager)
+    if app.AUTH:
+        add_event_source_permissions(provisioners, iam_evaluator, lambda_svc)
     add_task_definitions(provisioners, ecs)
     add_desired_counts(ecs)
     add_reserved_concurrency(provisioners, lambda_svc)

@@ -4,18 +4,24 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/emulator"
+	"ecsmesh/shared/consul"
 )
 
 const (
@@ -155,22 +161,31 @@ func TestRolesThatAreRefused(t *testing.T) {
 	noEntity, stranger := tasks, functions
 	noEntity.IncludeEntity = false
 	stranger.AuthMethod = "strangers"
+	forged := w.session(t, emulator.ECSTasks, w.roles["WebTask"])
+	forged.Credentials = credentials.StaticCredentialsProvider{Value: aws.Credentials{
+		AccessKeyID: "ASIAIOSFODNN7EXAMPLE", SecretAccessKey: "wJalrXUtnFEMI", SessionToken: "FwoGZXIvYXdzEXAMPLE",
+	}}
 	for name, test := range map[string]struct {
-		login *Login
-		want  string
+		config aws.Config
+		method Method
+		want   string
 	}{
-		"a role outside the bound path":       {w.task(t, w.roles["OtherTask"]), "is not trusted"},
-		"a role that isn't bound":             {New(w.session(t, emulator.Lambda, w.roles["OtherFunction"]), functions), "is not trusted"},
-		"the bound role's namesake elsewhere": {New(w.session(t, emulator.Lambda, w.abroad["Function"]), functions), "is not trusted"},
-		"a task's role as a function's":       {New(w.session(t, emulator.ECSTasks, w.roles["WebTask"]), functions), "is not trusted"},
-		"a role that no rule gives anything":  {w.task(t, w.roles["UntaggedTask"]), "no binding rule gives this role anything"},
-		"a role that may not read itself":     {w.task(t, w.roles["BlindTask"]), "iam:GetRole"},
-		"a login without the role's details":  {New(w.session(t, emulator.ECSTasks, w.roles["WebTask"]), noEntity), `missing header "X-Consul-IAM-GetEntity-Method"`},
-		"an auth method that isn't there":     {New(w.session(t, emulator.Lambda, w.roles["Function"]), stranger), "no such auth method"},
-		"credentials of no role":              {New(w.aws.Config(), functions), "unrecognized arn"},
+		"a role outside the bound path":       {w.session(t, emulator.ECSTasks, w.roles["OtherTask"]), tasks, "is not trusted"},
+		"a role that isn't bound":             {w.session(t, emulator.Lambda, w.roles["OtherFunction"]), functions, "is not trusted"},
+		"the bound role's namesake elsewhere": {w.session(t, emulator.Lambda, w.abroad["Function"]), functions, "is not trusted"},
+		"a task's role as a function's":       {w.session(t, emulator.ECSTasks, w.roles["WebTask"]), functions, "is not trusted"},
+		"a role that no rule gives anything":  {w.session(t, emulator.ECSTasks, w.roles["UntaggedTask"]), tasks, "no binding rule gives this role anything"},
+		"a role that may not read itself":     {w.session(t, emulator.ECSTasks, w.roles["BlindTask"]), tasks, "iam:GetRole"},
+		"a login without the role's details":  {w.session(t, emulator.ECSTasks, w.roles["WebTask"]), noEntity, `missing header "X-Consul-IAM-GetEntity-Method"`},
+		"an auth method that isn't there":     {w.session(t, emulator.Lambda, w.roles["Function"]), stranger, "no such auth method"},
+		"credentials of no role":              {w.aws.Config(), functions, "unrecognized arn"},
+		"a function's forged credentials":     {forged, functions, "InvalidClientTokenId"},
+		"a task's forged credentials":         {forged, tasks, "InvalidClientTokenId"},
 	} {
-		token, err := test.login.Login(t.Context(), w.consul.As(t, ""))
-		checkRefused(t, name, token.Secret, err, test.want)
+		t.Run(name, func(t *testing.T) {
+			token, err := New(test.config, test.method).Login(t.Context(), w.consul.As(t, ""))
+			checkRefused(t, token.Secret, err, test.want, retrieve(t, test.config))
+		})
 	}
 }
 
@@ -223,25 +238,82 @@ func TestSignaturesThatAreRefused(t *testing.T) {
 			h.Set(serverIDHeader, "here")
 		}), "header wasn't signed"},
 	} {
-		bearer, err := json.Marshal(test.signed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := tasks.present(t.Context(), w.consul.As(t, ""), bearer)
-		if test.want == "" {
+		t.Run(name, func(t *testing.T) {
+			bearer, err := json.Marshal(test.signed)
 			if err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Fatal(err)
 			}
-			continue
-		}
-		secret := ""
-		if token != nil {
-			secret = token.SecretID
-		}
-		if err != nil {
-			err = refusal(err, aws.Credentials{})
-		}
-		checkRefused(t, name, secret, err, test.want)
+			token, err := tasks.present(t.Context(), w.consul.As(t, ""), bearer)
+			if test.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			secret := ""
+			if token != nil {
+				secret = token.SecretID
+			}
+			if err == nil {
+				t.Fatal("was let in")
+			}
+			used := retrieve(t, web)
+			checkRefused(t, secret, refusal(err, used), test.want, used)
+		})
+	}
+}
+
+// TestWhatSTSAnswersConsul has Consul ask an STS in each kind of trouble.
+func TestWhatSTSAnswersConsul(t *testing.T) {
+	server := consultest.StartSecure(t)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	answer := func(status int, code string) string {
+		sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/xml")
+			w.WriteHeader(status)
+			// AWS repeats what it has checked the signature of.
+			fmt.Fprintf(w, "<ErrorResponse><Error><Code>%s</Code><Message>", code)
+			for name := range r.Header {
+				_ = xml.EscapeText(w, []byte(name+":"+r.Header.Get(name)+"\n"))
+			}
+			fmt.Fprint(w, "</Message></Error></ErrorResponse>")
+		}))
+		t.Cleanup(sts.Close)
+		return sts.URL
+	}
+	for name, test := range map[string]struct {
+		sts, iam string // "" is AWS's own, which nothing may reach
+		code     int
+		want     string
+	}{
+		"it is unreachable":         {gone.URL, gone.URL, http.StatusInternalServerError, "connection refused"},
+		"it is busy":                {answer(503, "ServiceUnavailable"), gone.URL, http.StatusInternalServerError, "giving up"},
+		"it throttles":              {answer(400, "Throttling"), gone.URL, http.StatusInternalServerError, "Throttling"},
+		"it refuses":                {answer(403, "SignatureDoesNotMatch"), gone.URL, http.StatusForbidden, "(session token)"},
+		"it is not where AWS's is":  {"", gone.URL, http.StatusForbidden, "invalid STS hostname"},
+		"IAM is not where AWS's is": {gone.URL, "", http.StatusForbidden, "invalid IAM hostname"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			method := &api.ACLAuthMethod{Name: strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), "'", ""), Type: "aws-iam", Config: map[string]any{
+				"BoundIAMPrincipalARNs": []string{"arn:aws:iam::" + anotherAccount + ":role/*"}, "EnableIAMEntityDetails": true,
+				"STSEndpoint": test.sts, "IAMEndpoint": test.iam,
+			}}
+			if _, _, err := server.Client.ACL().AuthMethodCreate(method, nil); err != nil {
+				t.Fatal(err)
+			}
+			login := New(aws.Config{Region: "eu-west-1", Credentials: fixed, BaseEndpoint: &gone.URL}, Method{AuthMethod: method.Name, IncludeEntity: true})
+			login.signer.caller = arn.ARN{Partition: "aws", Service: "sts", Resource: "assumed-role/web/session"}
+			_, err := login.Login(t.Context(), server.As(t, ""))
+			var got api.StatusError
+			if !errors.As(err, &got) || got.Code != test.code || !strings.Contains(got.Body, test.want) {
+				t.Errorf("%v, want %d and %q", err, test.code, test.want)
+			}
+			if consul.Permanent(err) != (test.code == http.StatusForbidden) {
+				t.Errorf("%v: permanent is %t", err, consul.Permanent(err))
+			}
+			checkKeepsSecrets(t, err, fixed.Value)
+		})
 	}
 }
 
@@ -301,15 +373,39 @@ func TestLogout(t *testing.T) {
 	}
 }
 
-func checkRefused(t *testing.T, name, secret string, err error, want string) {
+// checkRefused wants no token, a refusal that nobody tries again, and nothing of
+// the credentials in it.
+func checkRefused(t *testing.T, secret string, err error, want string, used aws.Credentials) {
 	t.Helper()
 	var refused api.StatusError
 	switch {
 	case secret != "":
-		t.Errorf("%s: got a token", name)
-	case !errors.As(err, &refused) || refused.Code != http.StatusForbidden || !strings.Contains(err.Error(), want):
-		t.Errorf("%s: %v, want 403 and %q", name, err, want)
+		t.Error("got a token")
+	case !errors.As(err, &refused) || refused.Code != http.StatusForbidden || !consul.Permanent(err) || !strings.Contains(err.Error(), want):
+		t.Errorf("%v, want 403 and %q", err, want)
+	case consul.TokenUnknown(err):
+		t.Errorf("%v: is taken for the end of a token", err)
 	}
+	checkKeepsSecrets(t, err, used)
+}
+
+func checkKeepsSecrets(t *testing.T, err error, used aws.Credentials) {
+	t.Helper()
+	for _, secret := range []string{used.SecretAccessKey, used.SessionToken} {
+		if err != nil && secret != "" && strings.Contains(err.Error(), secret) {
+			t.Errorf("the error tells a secret: %v", err)
+		}
+	}
+}
+
+// retrieve has the credentials of a configuration.
+func retrieve(t *testing.T, config aws.Config) aws.Credentials {
+	t.Helper()
+	credentials, err := config.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credentials
 }
 
 func headers(t *testing.T, signed signedRequest) http.Header {

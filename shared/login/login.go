@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/hashicorp/consul/api"
 )
 
@@ -158,6 +159,10 @@ func unknown(err error) bool {
 // refused recognises, by Consul's words, an answer that another attempt won't
 // change. What isn't among them is tried again.
 func refused(body string) bool {
+	_, rest, _ := strings.Cut(body, "<Code>")
+	if code, _, _ := strings.Cut(rest, "</Code>"); throttles(code) {
+		return false
+	}
 	for _, words := range []string{
 		"is not trusted",          // none of the bound principals
 		"unrecognized ",           // neither a role nor a user
@@ -175,4 +180,11 @@ func refused(body string) bool {
 		}
 	}
 	return false
+}
+
+// throttles tells whether AWS's error says that it is asked too often, for which
+// STS and IAM have the status of a refusal: 400.
+func throttles(code string) bool {
+	_, ok := retry.DefaultThrottleErrorCodes[code]
+	return ok
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/shared/consul"
 )
 
 func TestTokensAreRenewedAtHalfOfTheirLife(t *testing.T) {
@@ -87,9 +90,11 @@ func TestWhatCanNotBeSigned(t *testing.T) {
 		t.Cleanup(server.Close)
 		return server.URL
 	}
-	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then is it noticed that the caller goes
+		<-r.Context().Done()
+	}))
 	defer silent.Close()
-	defer silent.CloseClientConnections()
 	none := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("there are none") })
 	for name, test := range map[string]struct {
 		config aws.Config
@@ -113,12 +118,30 @@ func TestWhatCanNotBeSigned(t *testing.T) {
 	}
 }
 
+// TestATaskAsksABusySTSAgain has an STS that throttles who asks it, which it does
+// with a 400 as it refuses.
+func TestATaskAsksABusySTSAgain(t *testing.T) {
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/xml")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
+	}))
+	defer sts.Close()
+	once := aws.Config{Region: "eu-west-1", Credentials: fixed, Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+	_, err := New(once, Method{IncludeEntity: true, STSEndpoint: sts.URL}).Login(t.Context(), nil)
+	if err == nil || consul.Permanent(err) || !strings.Contains(err.Error(), "Throttling") {
+		t.Errorf("%v, want what may pass", err)
+	}
+}
+
 // TestConsulsAnswers has those that a real Consul gives too rarely.
 func TestConsulsAnswers(t *testing.T) {
 	for body, want := range map[string]api.StatusError{
 		"rpc error: no cluster leader":            {Code: 500, Body: "rpc error: no cluster leader"},
 		"error making request: dial tcp: timeout": {Code: 500, Body: "error making request: dial tcp: timeout"},
 		"received error code 503: busy":           {Code: 500, Body: "received error code 503: busy"},
+		"received error code 400: <Code>Throttling</Code>": {
+			Code: 500, Body: "received error code 400: <Code>Throttling</Code>"},
 		"received error code 403: the request had x-amz-security-token:" + fixed.Value.SessionToken: {
 			Code: 403, Body: "received error code 403: the request had x-amz-security-token:(session token)"},
 	} {

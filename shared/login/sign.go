@@ -18,6 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/hashicorp/consul/api"
 )
 
 // The headers of Consul's auth method: one against replays, and those that carry
@@ -194,6 +197,9 @@ func (s *signer) identity(ctx context.Context) (arn.ARN, error) {
 	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
 		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: no answer within %s; is there a way from here to STS?", identityTimeout)
 	}
+	if code := refusalCode(err); code != "" {
+		err = api.StatusError{Code: http.StatusForbidden, Body: "AWS refuses the credentials: " + code}
+	}
 	if err != nil {
 		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: %w", err)
 	}
@@ -201,6 +207,21 @@ func (s *signer) identity(ctx context.Context) (arn.ARN, error) {
 		return arn.ARN{}, fmt.Errorf("read the caller's ARN %q: %w", aws.ToString(out.Arn), err)
 	}
 	return s.caller, nil
+}
+
+// refusalCode is the code of an error by which STS refuses for good, as it does
+// credentials that it doesn't know; "" of any other. The rest of the error may
+// repeat the request.
+func refusalCode(err error) string {
+	var response *smithyhttp.ResponseError
+	var refusal smithy.APIError
+	if !errors.As(err, &response) || !errors.As(err, &refusal) || throttles(refusal.ErrorCode()) {
+		return ""
+	}
+	if status := response.HTTPStatusCode(); status != http.StatusBadRequest && status != http.StatusForbidden {
+		return ""
+	}
+	return refusal.ErrorCode()
 }
 
 // roleName is the name of a caller's role, without its path:

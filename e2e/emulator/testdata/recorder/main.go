@@ -1,5 +1,6 @@
 // The recorder is the function of the emulator's own tests. It writes each event that it gets as one line to
-// the file RECORD, sleeps for SLEEP, and fails the SQS messages that have "fail" in them.
+// the file RECORD, with the emulator's credentials for it, sleeps for SLEEP, fails the SQS messages that have "fail" in them, and tells CloudFormation that
+// all went well.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-lambda-go/cfn"
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 )
@@ -16,7 +18,10 @@ func main() { lambda.Start(record) }
 
 func record(event json.RawMessage) (events.SQSEventResponse, error) {
 	failures := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-	line, err := json.Marshal(map[string]any{"at": time.Now(), "event": event, "endpoint": os.Getenv("AWS_ENDPOINT_URL_ECS")})
+	line, err := json.Marshal(map[string]any{
+		"at": time.Now(), "event": event, "endpoint": os.Getenv("AWS_ENDPOINT_URL_ECS"),
+		"accessKeyID": os.Getenv("AWS_ACCESS_KEY_ID"), "secretAccessKey": os.Getenv("AWS_SECRET_ACCESS_KEY"), "sessionToken": os.Getenv("AWS_SESSION_TOKEN"),
+	})
 	if err != nil {
 		return failures, err
 	}
@@ -33,6 +38,12 @@ func record(event json.RawMessage) (events.SQSEventResponse, error) {
 		return failures, err
 	}
 	time.Sleep(sleep)
+	var resource cfn.Event
+	if err := json.Unmarshal(event, &resource); err == nil && resource.ResponseURL != "" {
+		done := cfn.NewResponse(&resource)
+		done.Status, done.PhysicalResourceID, done.Data = cfn.StatusSuccess, "recorded", map[string]any{"Type": resource.RequestType}
+		return failures, done.Send()
+	}
 	var batch events.SQSEvent
 	if err := json.Unmarshal(event, &batch); err != nil {
 		return failures, err
