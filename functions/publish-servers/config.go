@@ -1,13 +1,25 @@
 package main
 
 import (
-	"log/slog"
+	"errors"
 
+	"ecsmesh/shared/access"
+	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 )
 
 // config is the function's environment; see environment.Parse.
 type config struct {
 	publisher.Config
-	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO" want:"DEBUG, INFO, WARN or ERROR"`
+	access.Settings
+	function.Logging
+}
+
+// Validate leaves alone how Consul is reached where ECS names the servers:
+// Consul isn't asked then.
+func (c config) Validate() error {
+	if !c.Seeded() {
+		return c.Config.Validate()
+	}
+	return errors.Join(c.Config.Validate(), c.Settings.Validate())
 }

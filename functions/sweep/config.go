@@ -1,24 +1,26 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 
+	"ecsmesh/shared/access"
+	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 )
-
-// sdkAttempts outlasts a burst of throttling: SSM's and ECS's limits are shared
-// by the whole account. The invocation's time bounds them too.
-const sdkAttempts = 8
 
 // config is the function's environment; see environment.Parse.
 type config struct {
 	publisher.Config
-	MaxDeletedTasks   uint       `env:"SWEEP_MAX_DELETED_TASKS" envDefault:"10" want:"a whole number, 0 or more"` // in one run
-	MaxDeletedPercent percent    `env:"SWEEP_MAX_DELETED_PERCENT" envDefault:"30" want:"a whole number from 0 to 100"`
-	LogLevel          slog.Level `env:"LOG_LEVEL" envDefault:"INFO" want:"DEBUG, INFO, WARN or ERROR"`
+	access.Settings
+	function.Logging
+	MaxDeletedTasks   uint    `env:"SWEEP_MAX_DELETED_TASKS" envDefault:"10" want:"a whole number, 0 or more"` // in one run
+	MaxDeletedPercent percent `env:"SWEEP_MAX_DELETED_PERCENT" envDefault:"30" want:"a whole number from 0 to 100"`
 }
+
+// Validate finds what no variable is to blame for alone.
+func (c config) Validate() error { return errors.Join(c.Config.Validate(), c.Settings.Validate()) }
 
 // percent is a part of a hundred.
 type percent int

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ecsmesh/shared/environment"
+	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,11 +23,11 @@ func TestConfig(t *testing.T) {
 		},
 		"everything": {
 			map[string]string{"SWEEP_MAX_DELETED_TASKS": "0", "SWEEP_MAX_DELETED_PERCENT": "100", "LOG_LEVEL": "warn"},
-			config{MaxDeletedTasks: 0, MaxDeletedPercent: 100, LogLevel: slog.LevelWarn},
+			config{MaxDeletedTasks: 0, MaxDeletedPercent: 100, Logging: function.Logging{LogLevel: slog.LevelWarn}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			test.want.Config = publisher.Config{ServersParameter: "/a/b", Cluster: "consul", Service: "consul-server", HTTPPort: 8500}
+			test.want.Config = publisher.Config{ServersParameter: "/a/b", Cluster: "consul", Service: "consul-server"}
 			for name, value := range map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_SERVER_CLUSTER": "consul", "CONSUL_SERVER_SERVICE": "consul-server"} {
 				test.environment[name] = value
 			}
@@ -67,5 +68,14 @@ func TestPercent(t *testing.T) {
 		if err := got.UnmarshalText([]byte(text)); (err == nil) != fine {
 			t.Errorf("%q: got %v", text, err)
 		}
+	}
+}
+
+func TestConfigReportsWhatDoesNotGoTogether(t *testing.T) {
+	_, err := environment.Parse[config](map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_SERVER_CLUSTER": "consul", "CONSUL_HTTP_SSL": "true"})
+	want := "read configuration from the environment: CONSUL_SERVER_CLUSTER is set, so CONSUL_SERVER_SERVICE must be too" +
+		"; CONSUL_HTTP_SSL is true, so CONSUL_CACERT_PEM or CONSUL_CACERT_PARAMETER must be set"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

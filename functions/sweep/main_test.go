@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ecsmesh/functions/sweep/sweep"
+	"ecsmesh/shared/function"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -44,7 +45,7 @@ func newECS(transport aws.HTTPClient) *sweep.ECS {
 		Region:           "eu-west-1",
 		Credentials:      credentials.NewStaticCredentialsProvider("id", "secret", ""),
 		HTTPClient:       transport,
-		RetryMaxAttempts: sdkAttempts,
+		RetryMaxAttempts: function.SDKAttempts,
 	}))
 }
 
@@ -60,7 +61,7 @@ func busy(first int) aws.HTTPClient {
 
 func TestThrottledECSIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answers, err := newECS(busy(sdkAttempts-1)).Describe(t.Context(), cluster, []string{task})
+		answers, err := newECS(busy(function.SDKAttempts-1)).Describe(t.Context(), cluster, []string{task})
 		if err != nil || answers[task].LastStatus != "RUNNING" {
 			t.Errorf("got %v, %v; want an answer", answers, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"ecsmesh/shared/mesh"
@@ -117,19 +118,20 @@ func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int)
 // judge finds out why Consul refused changes. A drain is refused where the
 // node is not there, which is as good as drained; an undrain where the drain is
 // not the one that was to be taken back. Consul is asked what it has, since its
-// messages are for people and change.
+// messages are for people and change. Only a denial is taken by its words: one
+// who may not change a node may not see it either, and would take it for gone.
 func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]string, results []Result) {
 	var (
 		drained []string // nodes that were to be drained
 		undrain bool     // whether any was to be undrained
 	)
-	for i := range refused {
-		switch changes[i].Action {
-		case Drain:
+	for i, what := range refused {
+		switch {
+		case denied(what): // nothing more to know
+		case changes[i].Action == Drain:
 			drained = append(drained, changes[i].Node)
-		case Undrain:
+		case changes[i].Action == Undrain:
 			undrain = true
-		case Delete: // never refused for what it found
 		}
 	}
 	var (
@@ -146,6 +148,8 @@ func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]s
 	for i, what := range refused {
 		change := changes[i]
 		switch {
+		case denied(what):
+			results[i].Err = fmt.Errorf("%s node %s: Consul refused: %s", change.Action, change.Node, what)
 		case change.Action == Drain && presentErr != nil:
 			results[i].Err = fmt.Errorf("drain node %s: Consul refused (%s), and it is unknown whether the node exists: %w", change.Node, what, presentErr)
 		case change.Action == Drain && !present[change.Node]:
@@ -159,6 +163,10 @@ func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]s
 		}
 	}
 }
+
+// denied recognises a lack of rights by the words that Consul's servers know it
+// by among themselves.
+func denied(what string) bool { return strings.Contains(what, "Permission denied") }
 
 // operation is a change in the words of Consul's transactions. Deleting a node
 // that is not there succeeds, and so does a check that is set as it was, without

@@ -412,10 +412,15 @@ func TestRefusals(t *testing.T) {
 			[]string{"unknown whether the node exists: list nodes", "", ""},
 			[]int{3, 2},
 		},
-		"a list with gaps": {
-			standIn{transactions: []answer{refusals("no", 0), {200, applied}}, nodes: answer{200, `[]`}, hidden: true},
-			[]string{"hidden by Consul's ACLs", "", ""},
-			[]int{3, 2},
+		"others are hidden": {
+			standIn{transactions: []answer{refusals("no", 0, 1), {200, applied}}, nodes: answer{200, b}, hidden: true},
+			[]string{"missing", "drain node ecs-b: Consul refused: no", ""},
+			[]int{3, 1},
+		},
+		"no permission for some, which are hidden": {
+			standIn{transactions: []answer{refusals("Permission denied: lacks 'node:write'", 0, 2), {200, applied}}, nodes: answer{200, `[]`}},
+			[]string{"drain node ecs-a: Consul refused: Permission denied", "", "delete node ecs-c: Consul refused: Permission denied"},
+			[]int{3, 1},
 		},
 		"no permission":        {standIn{transactions: []answer{{403, "Permission denied"}}}, []string{"403 (Permission denied)", "403", "403"}, []int{3}},
 		"too large":            {standIn{transactions: []answer{{413, "Request body too large"}}}, []string{"413", "413", "413"}, []int{3}},

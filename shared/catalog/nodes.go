@@ -2,26 +2,26 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
 
 	"github.com/hashicorp/consul/api"
 )
 
-// errHidden is returned where Consul leaves out what the token may not read.
-var errHidden = errors.New("some are hidden by Consul's ACLs; let the token read all nodes and services")
-
 // Nodes returns all nodes of the mesh's tasks, in two reads: the nodes, then
 // the checks that drain them. Both are consistent, so that what was registered
 // or drained before the call is seen.
 func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
-	found, err := c.list(ctx, fmt.Sprintf("Meta[%q] == %q and Node matches %q", mesh.MetaSyntheticNode, "true", "^"+mesh.NodePrefix))
+	found, meta, err := c.list(ctx, fmt.Sprintf("Meta[%q] == %q and Node matches %q", mesh.MetaSyntheticNode, "true", "^"+mesh.NodePrefix))
+	if err == nil {
+		err = consul.Complete(meta)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	drains, err := c.drains(ctx)
 	if err != nil {
@@ -40,34 +40,25 @@ func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
 	return nodes, nil
 }
 
-// list returns the nodes that a filter lets through.
-func (c *Catalog) list(ctx context.Context, filter string) ([]*api.Node, error) {
-	var (
-		found []*api.Node
-		meta  *api.QueryMeta
-	)
-	err := c.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+// list returns the nodes that a filter lets through and the token may read.
+func (c *Catalog) list(ctx context.Context, filter string) (found []*api.Node, meta *api.QueryMeta, err error) {
+	err = c.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		found, meta, err = client.Catalog().Nodes(consistent(ctx, filter))
 		return err
 	})
-	if err == nil && meta.ResultsFilteredByACLs {
-		err = errHidden
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
-	}
-	return found, nil
+	return found, meta, err
 }
 
-// present returns which of the nodes exist.
+// present returns which of the nodes exist. The token may change them, and so
+// read them; that others are hidden from it is no matter.
 func (c *Catalog) present(ctx context.Context, nodes []string) (map[string]bool, error) {
 	terms := make([]string, len(nodes))
 	for i, node := range nodes {
 		terms[i] = "Node == " + strconv.Quote(node)
 	}
-	found, err := c.list(ctx, strings.Join(terms, " or "))
+	found, _, err := c.list(ctx, strings.Join(terms, " or "))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	present := map[string]bool{}
 	for _, node := range found {
@@ -87,8 +78,8 @@ func (c *Catalog) drains(ctx context.Context) (map[string]uint64, error) {
 		checks, meta, err = client.Health().State(api.HealthCritical, consistent(ctx, fmt.Sprintf("CheckID == %q", mesh.LifecycleCheckID)))
 		return err
 	})
-	if err == nil && meta.ResultsFilteredByACLs {
-		err = errHidden
+	if err == nil {
+		err = consul.Complete(meta)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list drained nodes: %w", err)

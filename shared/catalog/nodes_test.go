@@ -97,7 +97,7 @@ func TestNodesOfAnEmptyMeshOnConsul(t *testing.T) {
 func TestNodesHiddenByACLs(t *testing.T) {
 	consul := standIn{nodes: answer{200, `[]`}, hidden: true}
 	got, err := consul.start(t).Nodes(within(t, 5*time.Second))
-	if got != nil || err == nil || !strings.Contains(err.Error(), "list nodes: some are hidden by Consul's ACLs") {
+	if got != nil || err == nil || !strings.Contains(err.Error(), "list nodes: part of it is hidden by Consul's ACLs") {
 		t.Errorf("got %v, %v; want an error that says so", got, err)
 	}
 }

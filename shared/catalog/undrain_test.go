@@ -138,7 +138,7 @@ func TestRefusedUndrain(t *testing.T) {
 		"though the drain is the same": {standIn{nodes: answer{200, drains}}, "undrain node ecs-a: Consul refused: disk on fire"},
 		"and no drain is there":        {standIn{nodes: answer{200, `[]`}}, ""},
 		"and the list is refused":      {standIn{nodes: answer{403, "Permission denied"}}, "unknown whether the drain is still the same: list drained nodes"},
-		"and the list has gaps":        {standIn{nodes: answer{200, `[]`}, hidden: true}, "hidden by Consul's ACLs"},
+		"and the list has gaps":        {standIn{nodes: answer{200, `[]`}, hidden: true}, "part of it is hidden by Consul's ACLs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.consul.transactions = []answer{refusals("disk on fire", 0), {200, applied}}

@@ -7,7 +7,7 @@ import (
 )
 
 // ErrHidden is returned where Consul has left something out of an answer.
-var ErrHidden = errors.New("Consul's ACLs hide part of it; the token needs node:read and service:read of all that is asked for")
+var ErrHidden = errors.New("part of it is hidden by Consul's ACLs; the token needs node:read and service:read of all that is asked for")
 
 // Complete returns ErrHidden where Consul has left out of an answer what the
 // request's token may not read: a part would pass for the whole. Consul doesn't

@@ -10,16 +10,26 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
+// Config is a function's configuration.
+type Config interface {
+	// Validate finds what no variable is to blame for alone. Several faults
+	// come joined, each naming its variables.
+	Validate() error
+}
+
 // Parse makes a T, a struct, of variables, by its fields' tags: env and
 // envDefault as the package env has them, and want, which says in words what a
 // variable must hold. All faults are reported at once, in one line, each by its
-// variable.
-func Parse[T any](variables map[string]string) (T, error) {
+// variable; those that Validate finds, once there are no others.
+func Parse[T Config](variables map[string]string) (T, error) {
+	var none T
 	config, err := env.ParseAsWithOptions[T](env.Options{Environment: variables})
 	if err == nil {
+		if err := config.Validate(); err != nil {
+			return none, fmt.Errorf("read configuration from the environment: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
 		return config, nil
 	}
-	var none T
 	var all env.AggregateError
 	if !errors.As(err, &all) {
 		return none, fmt.Errorf("read configuration from the environment: %w", err)

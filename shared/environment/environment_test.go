@@ -27,6 +27,14 @@ type config struct {
 	Mode  mode       `env:"MODE" envDefault:"careful" want:"careful"`
 }
 
+// Validate implements environment.Config.
+func (c config) Validate() error {
+	if c.Name == "zero" && c.Limit != 0 {
+		return errors.Join(errors.New("NAME is zero, so LIMIT must be 0"), errors.New("and another"))
+	}
+	return nil
+}
+
 func TestParse(t *testing.T) {
 	for name, test := range map[string]struct {
 		variables map[string]string
@@ -58,6 +66,7 @@ func TestParseReportsAllFaultsByTheirVariables(t *testing.T) {
 			map[string]string{"NAME": "", "LIMIT": "65536", "LOG_LEVEL": "LOUD", "MODE": "reckless"},
 			`NAME is empty; LIMIT is "65536", want a number from 0 to 65535; LOG_LEVEL is "LOUD", want DEBUG, INFO, WARN or ERROR; MODE is "reckless", want careful`,
 		},
+		"wrong together": {map[string]string{"NAME": "zero"}, "NAME is zero, so LIMIT must be 0; and another"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := environment.Parse[config](test.variables)
@@ -68,8 +77,14 @@ func TestParseReportsAllFaultsByTheirVariables(t *testing.T) {
 	}
 }
 
+// notAStruct can't be parsed into.
+type notAStruct string
+
+// Validate implements environment.Config.
+func (notAStruct) Validate() error { return nil }
+
 func TestParseReportsAMistakeOfTheProgram(t *testing.T) {
-	if _, err := environment.Parse[string](nil); err == nil {
+	if _, err := environment.Parse[notAStruct](nil); err == nil {
 		t.Error("no error")
 	}
 }

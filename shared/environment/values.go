@@ -17,16 +17,3 @@ func (p *Port) UnmarshalText(text []byte) error {
 	*p = Port(number)
 	return err
 }
-
-// NoTLS is a switch that must be off.
-type NoTLS bool
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (n *NoTLS) UnmarshalText(text []byte) error {
-	on, err := strconv.ParseBool(string(text))
-	if err == nil && on {
-		err = errors.New("not supported")
-	}
-	*n = NoTLS(on)
-	return err
-}

@@ -20,12 +20,3 @@ func TestPort(t *testing.T) {
 		}
 	}
 }
-
-func TestNoTLS(t *testing.T) {
-	for text, fine := range map[string]bool{"false": true, "0": true, "true": false, "1": false, "": false, "yes": false} {
-		var got environment.NoTLS
-		if err := got.UnmarshalText([]byte(text)); (err == nil) != fine {
-			t.Errorf("%q: got %v", text, err)
-		}
-	}
-}

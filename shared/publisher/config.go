@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 
-	"ecsmesh/shared/environment"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/serverlist"
 
@@ -20,15 +19,30 @@ import (
 // Config is the part of a function's environment that says where the servers
 // are found and where their list is kept. It is made to be embedded in the
 // function's own; see environment.Parse.
-//
-// Either SeedAddresses are set, or Cluster and Service.
 type Config struct {
-	ServersParameter string            `env:"SERVERS_PARAMETER,required,notEmpty"` // name of the SSM parameter
-	Cluster          string            `env:"CONSUL_SERVER_CLUSTER"`               // name or ARN
-	Service          string            `env:"CONSUL_SERVER_SERVICE"`               // name of the ECS service
-	SeedAddresses    Seeds             `env:"CONSUL_SEED_ADDRESSES" want:"IP addresses or DNS names, separated by commas, without ports"`
-	HTTPPort         environment.Port  `env:"CONSUL_HTTP_PORT" envDefault:"8500" want:"a port from 1 to 65535"` // of every Consul server
-	HTTPSSL          environment.NoTLS `env:"CONSUL_HTTP_SSL" envDefault:"false" want:"false: TLS to Consul is not supported yet"`
+	ServersParameter string `env:"SERVERS_PARAMETER,required,notEmpty"` // name of the SSM parameter
+	Cluster          string `env:"CONSUL_SERVER_CLUSTER"`               // name or ARN
+	Service          string `env:"CONSUL_SERVER_SERVICE"`               // name of the ECS service
+	SeedAddresses    Seeds  `env:"CONSUL_SEED_ADDRESSES" want:"IP addresses or DNS names, separated by commas, without ports"`
+}
+
+// Seeded tells whether it is Consul that is asked for its servers, and not ECS.
+func (c Config) Seeded() bool { return len(c.SeedAddresses) > 0 }
+
+// Validate holds where either SeedAddresses are set, or Cluster and Service.
+func (c Config) Validate() error {
+	inECS := c.Cluster != "" || c.Service != ""
+	switch {
+	case c.Seeded() && inECS:
+		return errors.New("set CONSUL_SEED_ADDRESSES or CONSUL_SERVER_CLUSTER and CONSUL_SERVER_SERVICE, not both ways")
+	case c.Seeded(), c.Cluster != "" && c.Service != "":
+		return nil
+	case c.Cluster != "":
+		return errors.New("CONSUL_SERVER_CLUSTER is set, so CONSUL_SERVER_SERVICE must be too")
+	case c.Service != "":
+		return errors.New("CONSUL_SERVER_SERVICE is set, so CONSUL_SERVER_CLUSTER must be too")
+	}
+	return errors.New("set CONSUL_SERVER_CLUSTER and CONSUL_SERVER_SERVICE where the servers are ECS tasks, and CONSUL_SEED_ADDRESSES where they are not")
 }
 
 // Seeds are IP addresses and DNS names at which some Consul servers answer.
@@ -54,34 +68,18 @@ func isName(name string) bool {
 	return regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?\.?$`).MatchString(name)
 }
 
-// New returns the publisher that a configuration asks for. Nothing is read yet.
-// The retries of ECS and SSM are those of the SDK's configuration.
-func New(cfg Config, sdk aws.Config, metrics *metrics.Writer, log *slog.Logger) (*Publisher, error) {
-	source, err := newSource(cfg, sdk, log)
-	if err != nil {
-		return nil, fmt.Errorf("choose where the Consul servers are found: %w", err)
-	}
-	return &Publisher{
-		source:    source,
+// New returns the publisher that a valid configuration asks for. Nothing is read
+// yet, and Consul is reached only where there are seeds. The retries of ECS and
+// SSM are those of the SDK's configuration.
+func New(cfg Config, sdk aws.Config, consul access, metrics *metrics.Writer, log *slog.Logger) *Publisher {
+	p := &Publisher{
+		source:    &ecsService{client: ecs.NewFromConfig(sdk), cluster: cfg.Cluster, service: cfg.Service, log: log},
 		parameter: serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter),
 		metrics:   metrics,
 		log:       log,
-	}, nil
-}
-
-func newSource(cfg Config, sdk aws.Config, log *slog.Logger) (source, error) {
-	seeded, inECS := len(cfg.SeedAddresses) > 0, cfg.Cluster != "" || cfg.Service != ""
-	switch {
-	case seeded && inECS:
-		return nil, errors.New("set CONSUL_SEED_ADDRESSES or CONSUL_SERVER_CLUSTER and CONSUL_SERVER_SERVICE, not both ways")
-	case seeded:
-		return newSeedServers(cfg.SeedAddresses, int(cfg.HTTPPort), log), nil
-	case cfg.Cluster != "" && cfg.Service != "":
-		return &ecsService{client: ecs.NewFromConfig(sdk), cluster: cfg.Cluster, service: cfg.Service, log: log}, nil
-	case cfg.Cluster != "":
-		return nil, errors.New("CONSUL_SERVER_CLUSTER is set, so CONSUL_SERVER_SERVICE must be too")
-	case cfg.Service != "":
-		return nil, errors.New("CONSUL_SERVER_SERVICE is set, so CONSUL_SERVER_CLUSTER must be too")
 	}
-	return nil, errors.New("set CONSUL_SERVER_CLUSTER and CONSUL_SERVER_SERVICE where the servers are ECS tasks, and CONSUL_SEED_ADDRESSES where they are not")
+	if cfg.Seeded() {
+		p.source = newSeedServers(cfg.SeedAddresses, consul, log)
+	}
+	return p
 }

@@ -24,15 +24,15 @@ func TestConfig(t *testing.T) {
 	}{
 		"ECS": {
 			map[string]string{"CONSUL_SERVER_CLUSTER": "consul", "CONSUL_SERVER_SERVICE": "consul-server"},
-			Config{Cluster: "consul", Service: "consul-server", HTTPPort: 8500},
+			Config{Cluster: "consul", Service: "consul-server"},
 		},
 		"seeds": {
-			map[string]string{"CONSUL_SEED_ADDRESSES": "10.0.1.10, 2001:db8::a,consul.example.com", "CONSUL_HTTP_PORT": "8501"},
-			Config{SeedAddresses: Seeds{"10.0.1.10", "2001:db8::a", "consul.example.com"}, HTTPPort: 8501},
+			map[string]string{"CONSUL_SEED_ADDRESSES": "10.0.1.10, 2001:db8::a,consul.example.com"},
+			Config{SeedAddresses: Seeds{"10.0.1.10", "2001:db8::a", "consul.example.com"}},
 		},
 		"empty is absent": {
-			map[string]string{"CONSUL_SERVER_CLUSTER": "consul", "CONSUL_SERVER_SERVICE": "consul-server", "CONSUL_SEED_ADDRESSES": "", "CONSUL_HTTP_PORT": "", "CONSUL_HTTP_SSL": ""},
-			Config{Cluster: "consul", Service: "consul-server", HTTPPort: 8500},
+			map[string]string{"CONSUL_SERVER_CLUSTER": "consul", "CONSUL_SERVER_SERVICE": "consul-server", "CONSUL_SEED_ADDRESSES": ""},
+			Config{Cluster: "consul", Service: "consul-server"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,8 +44,9 @@ func TestConfig(t *testing.T) {
 			if diff := cmp.Diff(embedding{Config: test.want}, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if _, err := New(got.Config, aws.Config{}, nil, nil); err != nil {
-				t.Error(err)
+			_, seeded := New(got.Config, aws.Config{}, nil, nil, nil).source.(*seedServers)
+			if seeded != (name == "seeds") {
+				t.Errorf("the servers are found by seeds: %v", seeded)
 			}
 		})
 	}
@@ -53,12 +54,10 @@ func TestConfig(t *testing.T) {
 
 func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 	_, err := environment.Parse[embedding](map[string]string{
-		"CONSUL_SEED_ADDRESSES": "10.0.1.10:8500", "CONSUL_HTTP_PORT": "0", "CONSUL_HTTP_SSL": "true", "LOG_LEVEL": "CHATTY",
+		"CONSUL_SEED_ADDRESSES": "10.0.1.10:8500", "LOG_LEVEL": "CHATTY",
 	})
 	want := "read configuration from the environment: SERVERS_PARAMETER is not set" +
 		`; CONSUL_SEED_ADDRESSES is "10.0.1.10:8500", want IP addresses or DNS names, separated by commas, without ports` +
-		`; CONSUL_HTTP_PORT is "0", want a port from 1 to 65535` +
-		`; CONSUL_HTTP_SSL is "true", want false: TLS to Consul is not supported yet` +
 		`; LOG_LEVEL is "CHATTY", want DEBUG, INFO, WARN or ERROR`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -90,7 +89,7 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-func TestNewWantsOneSource(t *testing.T) {
+func TestConfigWantsOneSource(t *testing.T) {
 	const (
 		cluster = "CONSUL_SERVER_CLUSTER"
 		service = "CONSUL_SERVER_SERVICE"
@@ -107,7 +106,7 @@ func TestNewWantsOneSource(t *testing.T) {
 		"seeds in a cluster": {Config{Cluster: "consul", SeedAddresses: Seeds{"10.0.1.10"}}, []string{cluster, service, seeds}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(test.config, aws.Config{}, nil, nil)
+			err := test.config.Validate()
 			if err == nil {
 				t.Fatal("no error")
 			}

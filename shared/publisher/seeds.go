@@ -23,54 +23,44 @@ type resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// access is how Consul is reached at the seeds; see access.Access.
+type access interface {
+	Port() int
+	Use(ctx context.Context, addrs []netip.Addr, use func(*consul.Servers) error) error
+}
+
 // seedServers are the Consul servers that Consul itself names. Any seed that
 // answers will do: a server, a load balancer in front of some, a client agent.
 type seedServers struct {
 	seeds    []string // IP addresses and DNS names
-	port     int      // of every server's HTTP interface
+	consul   access
 	resolver resolver
 	log      *slog.Logger
-
-	addrs   []netip.Addr    // what the seeds were resolved to last
-	servers *consul.Servers // at addrs, kept for their connections
 }
 
-func newSeedServers(seeds []string, port int, log *slog.Logger) *seedServers {
-	return &seedServers{seeds: seeds, port: port, resolver: net.DefaultResolver, log: log}
+func newSeedServers(seeds []string, consul access, log *slog.Logger) *seedServers {
+	return &seedServers{seeds: seeds, consul: consul, resolver: net.DefaultResolver, log: log}
 }
 
 // Servers returns the current servers; see consul.Servers.Current. They are never
 // none: an answer without any is an error, as is no answer until ctx ends.
 func (s *seedServers) Servers(ctx context.Context) ([]netip.Addr, error) {
-	if err := s.reach(ctx); err != nil {
-		return nil, err
-	}
-	current, err := s.servers.Current(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask Consul at the seeds %s: %w", s.addrs, err)
-	}
-	if !consul.AnyReachable(ctx, current, s.port) {
-		return nil, fmt.Errorf("ask Consul at the seeds %s: none of the servers %s that it names can be reached at port %d", s.addrs, current, s.port)
-	}
-	return current, nil
-}
-
-// reach prepares the connections to the seeds, and keeps those it has while the
-// seeds' addresses stay.
-func (s *seedServers) reach(ctx context.Context) error {
 	addrs, err := s.resolve(ctx)
 	if err != nil {
+		return nil, err
+	}
+	var current []netip.Addr
+	err = s.consul.Use(ctx, addrs, func(servers *consul.Servers) (err error) {
+		current, err = servers.Current(ctx)
 		return err
-	}
-	if slices.Equal(addrs, s.addrs) {
-		return nil
-	}
-	servers, err := consul.NewServers(addrs, consul.Options{Port: s.port})
+	})
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("ask Consul at the seeds %s: %w", addrs, err)
 	}
-	s.addrs, s.servers = addrs, servers
-	return nil
+	if port := s.consul.Port(); !consul.AnyReachable(ctx, current, port) {
+		return nil, fmt.Errorf("ask Consul at the seeds %s: none of the servers %s that it names can be reached at port %d", addrs, current, port)
+	}
+	return current, nil
 }
 
 // resolve returns the addresses of all seeds, sorted, each once. Seeds that

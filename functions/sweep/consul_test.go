@@ -1,0 +1,118 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"ecsmesh/e2e/emulator"
+	"ecsmesh/e2e/functiontest"
+	"ecsmesh/shared/mesh"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+)
+
+// The tasks of TestInALockedDownConsul, in the emulator's account and Region.
+const (
+	arns   = "arn:aws:ecs:" + emulator.Region + ":" + emulator.AccountID + ":"
+	gone   = "f9811b73ac5d1a8db842634fc0f871e0"
+	stops  = "c4719afa76fa448b5eca99e673688584"
+	stays  = "13029f9e83d15b3d437c2a7568fc1ca7"
+	unseen = "10.0.0.1" // where there is no server
+)
+
+// startECS describes these tasks.
+func startECS(t *testing.T) string {
+	t.Helper()
+	describe := func(id, last, desired string) string {
+		return `{"taskArn":"` + arns + "task/apps/" + id + `","lastStatus":"` + last + `","desiredStatus":"` + desired + `"}`
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_, _ = w.Write([]byte(`{"failures":[],"tasks":[` + strings.Join([]string{
+			describe(gone, "STOPPED", "STOPPED"), describe(stops, "RUNNING", "STOPPED"), describe(stays, "RUNNING", "RUNNING"),
+		}, ",") + `]}`))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// register enters tasks an hour ago; the one that stays is drained by mistake.
+func register(t *testing.T, client *api.Client) {
+	t.Helper()
+	for _, id := range []string{gone, stops, stays} {
+		registration := &api.CatalogRegistration{Node: "ecs-" + id, Address: "10.0.12.87", NodeMeta: map[string]string{
+			mesh.MetaSyntheticNode: "true",
+			mesh.MetaTaskARN:       arns + "task/apps/" + id,
+			mesh.MetaClusterARN:    arns + "cluster/apps",
+			mesh.MetaRegisteredAt:  time.Now().Add(-time.Hour).Format(time.RFC3339),
+		}, Service: &api.AgentService{ID: "api-" + id, Service: "api"}, Checks: api.HealthChecks{
+			{Node: "ecs-" + id, CheckID: "tcp", Name: "tcp", ServiceID: "api-" + id, Status: api.HealthCritical},
+		}}
+		if id == stays {
+			registration.Checks = append(registration.Checks, &api.HealthCheck{
+				Node: "ecs-" + id, CheckID: mesh.LifecycleCheckID, Name: mesh.LifecycleCheckName, Status: api.HealthCritical,
+			})
+		}
+		if _, err := client.Catalog().Register(registration, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// drained has the tasks' nodes, and whether they are drained.
+func drained(t *testing.T, client *api.Client) map[string]bool {
+	t.Helper()
+	nodes, _, err := client.Catalog().Nodes(&api.QueryOptions{Filter: `Node matches "^ecs-"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drained := map[string]bool{}
+	for _, node := range nodes {
+		checks, _, err := client.Health().Node(node.Node, &api.QueryOptions{Filter: `CheckID == "` + mesh.LifecycleCheckID + `"`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drained[strings.TrimPrefix(node.Node, "ecs-")] = len(checks) > 0
+	}
+	return drained
+}
+
+// sweepWith runs the function with seeds, so that it asks Consul for both of its
+// tasks.
+func sweepWith(t *testing.T, rules string) (*functiontest.World, error) {
+	t.Helper()
+	w := functiontest.Start(t, rules, startECS(t))
+	w.Variables["CONSUL_SEED_ADDRESSES"] = w.Consul.Addr.String()
+	w.Publish(t, functiontest.ServersParameter, unseen)
+	register(t, w.Consul.Client)
+	return w, functiontest.Handler(t, w, wire)(t.Context(), nil)
+}
+
+// TestInALockedDownConsul has the rights that setup-acl gives this function.
+func TestInALockedDownConsul(t *testing.T) {
+	w, err := sweepWith(t, `node_prefix "" { policy = "read" } service_prefix "" { policy = "read" } node_prefix "ecs-" { policy = "write" }`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]bool{stops: true, stays: false}, drained(t, w.Consul.Client)); diff != "" {
+		t.Errorf("nodes and drains (-want +got):\n%s\n%s", diff, w.Log)
+	}
+	if tokens := w.Tokens(t); len(tokens) != 1 {
+		t.Errorf("it holds %d tokens, want 1 for seeds and servers", len(tokens))
+	}
+}
+
+// TestWithoutRightsToWrite must say so.
+func TestWithoutRightsToWrite(t *testing.T) {
+	w, err := sweepWith(t, `node_prefix "" { policy = "read" } service_prefix "" { policy = "read" }`)
+	if err == nil || !strings.Contains(err.Error(), "3 of 3 changes were not made") || !strings.Contains(err.Error(), "Permission denied") {
+		t.Errorf("got %v, want an error that says why nothing was done", err)
+	}
+	if diff := cmp.Diff(map[string]bool{gone: false, stops: false, stays: true}, drained(t, w.Consul.Client)); diff != "" {
+		t.Errorf("nodes and drains (-want +got):\n%s", diff)
+	}
+}

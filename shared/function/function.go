@@ -1,0 +1,79 @@
+// Package function starts a Lambda function: it reads the configuration from
+// the environment, and hands what every function has to the function's own
+// wiring. All of it is made once, and kept while Lambda keeps the function warm.
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/caarlos0/env/v11"
+
+	"ecsmesh/shared/environment"
+	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/metrics"
+)
+
+// SDKAttempts outlasts a burst of throttling: the limits of AWS's APIs are
+// shared by the whole account. The invocation's time bounds them too.
+const SDKAttempts = 8
+
+// Logging is the part of a function's configuration that every one embeds.
+type Logging struct {
+	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO" want:"DEBUG, INFO, WARN or ERROR"`
+}
+
+func (l Logging) level() slog.Level { return l.LogLevel }
+
+// Config is a function's configuration. It embeds Logging.
+type Config interface {
+	environment.Config
+	level() slog.Level
+}
+
+// Runtime is what every function has.
+type Runtime struct {
+	SDK     aws.Config // with a Region
+	Log     *slog.Logger
+	Metrics *metrics.Writer
+}
+
+// Start serves the function's invocations with the handler that wire returns,
+// in one of the forms that lambda.Start takes. It doesn't return; where there
+// can be no handler, it says why and ends the process.
+func Start[C Config, H any](name string, wire func(C, Runtime) H) {
+	handler, err := prepare(context.Background(), env.ToMap(os.Environ()), os.Stdout, wire)
+	if err != nil {
+		invocation.NewLogger(os.Stdout, slog.LevelInfo).Error("start "+name, "error", err)
+		os.Exit(1)
+	}
+	lambda.Start(handler)
+}
+
+// prepare has both log and metrics written to out.
+func prepare[C Config, H any](ctx context.Context, variables map[string]string, out io.Writer, wire func(C, Runtime) H) (handler H, err error) {
+	config, err := environment.Parse[C](variables)
+	if err != nil {
+		return handler, err
+	}
+	sdk, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRetryMaxAttempts(SDKAttempts))
+	if err != nil {
+		return handler, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	if sdk.Region == "" {
+		return handler, errors.New("load AWS configuration: AWS_REGION is not set")
+	}
+	return wire(config, Runtime{
+		SDK:     sdk,
+		Log:     invocation.NewLogger(out, config.level()),
+		Metrics: metrics.NewWriter(out, lambdacontext.FunctionName),
+	}), nil
+}
