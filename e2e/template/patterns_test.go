@@ -44,6 +44,7 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 		"schedule.json":                   nil, // goes to the function directly
 		"server-task-running.json":        {serverRule},
 		"server-task-stopping.json":       {serverRule},
+		"setup-acl-create.json":           nil, // CloudFormation sends it to the function
 		"sqs-batch.json":                  nil, // is what the queue makes of events; see below
 		"sweep-override.json":             nil, // is for the sweep, by hand
 	}

@@ -4,18 +4,23 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-const vpcPolicy = "VpcPolicy"
+const (
+	vpcPolicy = "VpcPolicy"
+	caPolicy  = "CaPolicy"
+)
 
 // roles are the functions' own.
 var roles = map[string]string{
 	"PublishServersFunction":  "PublishServersRole",
 	"DeregisterTasksFunction": "DeregisterTasksRole",
 	"SweepFunction":           "SweepRole",
+	"SetupAclFunction":        "SetupAclRole",
 }
 
 type statement struct {
@@ -45,48 +50,82 @@ type role struct {
 	Policies          []policy
 }
 
+func (r role) has(policy string) bool {
+	return slices.Contains(r.ManagedPolicyArns, struct{ Ref string }{policy})
+}
+
 // A role may do what its function does in this variant, and where it can be said, only to what is the stack's.
 func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 	e := expand(t)
 	var (
-		log   = []string{"logs:CreateLogStream", "logs:PutLogEvents"}
-		list  = []string{"ssm:GetParameter", "ssm:PutParameter"}
-		queue = []string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+		log      = []string{"logs:CreateLogStream", "logs:PutLogEvents"}
+		list     = []string{"ssm:GetParameter", "ssm:PutParameter"}
+		queue    = []string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+		tasks    = []string{"ecs:DescribeTasks", "ecs:ListTasks"}
+		describe = []string{"ecs:DescribeTasks"}
+		token    = []string{"kms:Decrypt", "secretsmanager:GetSecretValue"}
+	)
+	const (
+		publish, deregister = "PublishServersFunction", "DeregisterTasksFunction"
+		sweep, setup        = "SweepFunction", "SetupAclFunction"
 	)
 	for name, test := range map[string]struct {
-		params         map[string]string
-		publish, sweep []string // what these functions may ask ECS
-		inVPC          []string // the functions there
+		params    map[string]string
+		ecs       map[string][]string // what functions may ask ECS
+		inVPC     []string            // the functions there
+		readTheCA []string            // the functions that may
+		acls      bool
 	}{
 		"servers in ECS": {
-			inECS, []string{"ecs:DescribeTasks", "ecs:ListTasks"}, []string{"ecs:DescribeTasks", "ecs:ListTasks"},
-			nil,
+			params: inECS, ecs: map[string][]string{publish: tasks, sweep: tasks},
 		},
 		"servers in ECS, in a VPC": {
-			with(inECS, inVPC), []string{"ecs:DescribeTasks", "ecs:ListTasks"}, []string{"ecs:DescribeTasks", "ecs:ListTasks"},
-			[]string{"DeregisterTasksFunction", "SweepFunction"},
+			params: with(inECS, inVPC), ecs: map[string][]string{publish: tasks, sweep: tasks},
+			inVPC: []string{deregister, sweep},
 		},
 		"servers outside": {
-			outsideOfECS, nil, []string{"ecs:DescribeTasks"},
-			nil,
+			params: outsideOfECS, ecs: map[string][]string{sweep: describe},
 		},
 		"servers outside, in a VPC": {
-			with(outsideOfECS, inVPC), nil, []string{"ecs:DescribeTasks"},
-			[]string{"DeregisterTasksFunction", "PublishServersFunction", "SweepFunction"},
+			params: with(outsideOfECS, inVPC), ecs: map[string][]string{sweep: describe},
+			inVPC: []string{deregister, publish, sweep},
+		},
+		"servers in ECS, with TLS": {
+			params: with(inECS, withTLS), ecs: map[string][]string{publish: tasks, sweep: tasks},
+			readTheCA: []string{deregister, sweep},
+		},
+		"servers in ECS, with TLS and ACLs, in a VPC": {
+			params: with(inECS, withTLS, withACLs, inVPC), ecs: map[string][]string{publish: tasks, sweep: tasks, setup: tasks},
+			inVPC: []string{deregister, setup, sweep}, readTheCA: []string{deregister, setup, sweep}, acls: true,
+		},
+		"servers outside, with TLS and ACLs": {
+			params: with(outsideOfECS, withTLS, withACLs), ecs: map[string][]string{sweep: describe},
+			readTheCA: []string{deregister, publish, setup, sweep}, acls: true,
+		},
+		"servers outside, with ACLs alone": {
+			params: with(outsideOfECS, withACLs), ecs: map[string][]string{sweep: describe}, acls: true,
 		},
 	} {
 		want := map[string][]string{
-			"PublishServersFunction":  slices.Concat(test.publish, log, list),
-			"DeregisterTasksFunction": slices.Concat(log, queue, []string{"ssm:GetParameter"}),
-			"SweepFunction":           slices.Concat(test.sweep, log, list),
+			publish:    slices.Concat(test.ecs[publish], log, list),
+			deregister: slices.Concat(log, queue, []string{"ssm:GetParameter"}),
+			sweep:      slices.Concat(test.ecs[sweep], log, list),
+		}
+		if test.acls {
+			want[setup] = slices.Sorted(slices.Values(slices.Concat(test.ecs[setup], log, token)))
 		}
 		t.Run(name, func(t *testing.T) {
 			v := variant{t: t, expanded: e, params: test.params}
-			if made := v.resource(vpcPolicy) != nil; made != (test.inVPC != nil) {
-				t.Errorf("%s is made: %v", vpcPolicy, made)
-			}
-			var inVPC []string
+			var inVPC, readTheCA []string
 			for _, id := range slices.Sorted(maps.Keys(sources)) {
+				made := v.resource(id)
+				if _, wanted := want[id]; wanted != (made != nil) || wanted != (v.resource(roles[id]) != nil) {
+					t.Errorf("%s and %s are wanted: %v, made: %v, %v", id, roles[id], wanted, made != nil, v.resource(roles[id]) != nil)
+					continue
+				}
+				if made == nil {
+					continue
+				}
 				r := remarshal[role](t, v.resource(roles[id]))
 				var actions []string
 				for _, p := range r.Policies {
@@ -99,18 +138,58 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 				if diff := cmp.Diff(want[id], actions); diff != "" {
 					t.Errorf("%s may do other than it does (-want +may):\n%s", id, diff)
 				}
-				_, placed := v.resource(id)["VpcConfig"]
-				if may := len(r.ManagedPolicyArns) == 1 && r.ManagedPolicyArns[0].Ref == vpcPolicy; may != placed {
+				_, placed := made["VpcConfig"]
+				if may := r.has(vpcPolicy); may != placed {
 					t.Errorf("%s is in the VPC: %v, and may be: %v", id, placed, may)
 				}
 				if placed {
 					inVPC = append(inVPC, id)
 				}
+				if r.has(caPolicy) {
+					readTheCA = append(readTheCA, id)
+				}
 			}
 			if diff := cmp.Diff(test.inVPC, inVPC); diff != "" {
 				t.Errorf("functions in the VPC (-want +got):\n%s", diff)
 			}
+			if diff := cmp.Diff(test.readTheCA, readTheCA); diff != "" {
+				t.Errorf("functions that may read the CA (-want +got):\n%s", diff)
+			}
+			for policy, users := range map[string][]string{vpcPolicy: test.inVPC, caPolicy: test.readTheCA} {
+				if made := v.resource(policy) != nil; users != nil && !made {
+					t.Errorf("%s is not made", policy)
+				}
+			}
 		})
+	}
+}
+
+// The CA may be a secret, which SSM reads in the function's name.
+func TestCaPolicyIsForTheCaAlone(t *testing.T) {
+	e := expand(t)
+	const arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:consul-ca-a1B2c3"
+	for name, test := range map[string]struct {
+		params map[string]string
+		want   []string
+	}{
+		"a parameter": {withTLS, []string{"ssm:GetParameter"}},
+		"a secret": {
+			with(withTLS, map[string]string{"ConsulCaParameterName": "/aws/reference/secretsmanager/consul-ca", "ConsulCaSecretArn": arn}),
+			[]string{"ssm:GetParameter", "secretsmanager:GetSecretValue"},
+		},
+	} {
+		v := variant{t: t, expanded: e, params: with(inECS, test.params)}
+		var actions []string
+		for _, s := range remarshal[policy](t, v.resource(caPolicy)).PolicyDocument.Statement {
+			actions = append(actions, s.Action...)
+			checkResource(t, caPolicy, s)
+			if resource := toJSON(t, s.Resource); !strings.Contains(resource, "ConsulCaParameterName") && !strings.Contains(resource, "ConsulCaSecretArn") {
+				t.Errorf("%s: %s is allowed for %s", name, s.Action, resource)
+			}
+		}
+		if diff := cmp.Diff(test.want, actions); diff != "" {
+			t.Errorf("%s (-want +may):\n%s", name, diff)
+		}
 	}
 }
 
