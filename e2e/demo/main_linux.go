@@ -3,7 +3,8 @@
 // prints is measured, and each of its claims is checked: it exits with 1 as
 // soon as one does not hold.
 //
-// With KEEP=1 in the environment everything stays up, for a look around,
+// With SECURE=1 in the environment, Consul has TLS and ACLs that deny by
+// default, and AWS enforces its policies. With KEEP=1 everything stays up, for a look around,
 // until Ctrl-C.
 package main
 
@@ -34,7 +35,7 @@ func main() {
 		waitForOrphanhood()
 		orphaned()
 	}()
-	os.Exit(run(ctx, os.Getenv("KEEP") == "1", newPrinter(os.Stdout, os.Getenv)))
+	os.Exit(run(ctx, os.Getenv, newPrinter(os.Stdout, os.Getenv)))
 }
 
 // waitForOrphanhood returns when the program that started this one is gone:
@@ -46,7 +47,7 @@ func waitForOrphanhood() {
 }
 
 // run tells the story and returns the exit code.
-func run(ctx context.Context, keep bool, out *printer) int {
+func run(ctx context.Context, getenv func(string) string, out *printer) int {
 	root, err := preflight()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
@@ -58,7 +59,7 @@ func run(ctx context.Context, keep bool, out *printer) int {
 		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
 		return 1
 	}
-	s := &story{out: out, dir: dir, keep: keep, picture: filepath.Join(root, pictureFile)}
+	s := &story{out: out, dir: dir, keep: getenv("KEEP") == "1", secure: getenv("SECURE") == "1", picture: filepath.Join(root, pictureFile)}
 	err = s.tell(ctx)
 	switch {
 	case errors.Is(err, errLookedAround):
@@ -79,7 +80,8 @@ func run(ctx context.Context, keep bool, out *printer) int {
 		fmt.Sprintf("%s, %d requests, 0 failed but for %d while the catalog was empty. Everything is stopped and cleaned up.",
 			brief(time.Since(out.start)), len(s.requests), len(lab.Failures(s.requests))),
 		"The same as a picture:  "+s.picture,
-		"To look around in it:   make demo KEEP=1")
+		"To look around in it:   make demo KEEP=1",
+		"With TLS and ACLs:      make demo SECURE=1")
 	return 0
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/lab"
 	"ecsmesh/shared/mesh"
@@ -28,6 +30,7 @@ type story struct {
 	out     *printer
 	dir     string
 	keep    bool
+	secure  bool
 	picture string
 
 	lab         *lab.Lab
@@ -83,10 +86,14 @@ func (s *story) tell(ctx context.Context) (err error) {
 			err = errors.Join(err, s.lab.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		s.setTheStage, s.findServers, s.register, s.startEnvoys, s.startApplications, s.sendRequests,
-		s.stopOne, s.loseEvents, s.replaceServers, s.wipeCatalog, s.lookAround, s.stopAll,
-	} {
+		s.stopOne, s.loseEvents, s.replaceServers,
+	}
+	if s.secure {
+		steps = append(steps, s.tryWithStolenToken, s.revokeTokens)
+	}
+	for _, step := range append(steps, s.wipeCatalog, s.lookAround, s.stopAll) {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -107,7 +114,7 @@ func (s *story) setTheStage(ctx context.Context) error {
 	s.out.chapter("", "the stage")
 	begun := time.Now()
 	var err error
-	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir, Events: s.deliver}); err != nil {
+	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir, Events: s.deliver, Secure: s.secure}); err != nil {
 		return err
 	}
 	s.out.line("template.yaml is deployed on the emulator, with the real Lambdas    %s", brief(time.Since(begun)))
@@ -120,6 +127,14 @@ func (s *story) setTheStage(ctx context.Context) error {
 		s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", i+1), task: task, passing: time.Now()})
 	}
 	s.out.line("3 Consul servers run as ECS tasks and have elected a leader         %s", brief(time.Since(begun)))
+	if s.secure {
+		s.out.line("They speak TLS only and deny all that is not allowed; IAM enforces its policies")
+		s.out.line("setup-acl has let in the task roles of web and api, and the functions' own")
+		// Where nothing else is said, nobody calls anybody.
+		if err := s.lab.Allow(ctx, "web", "api", api.IntentionActionAllow); err != nil {
+			return err
+		}
+	}
 	// What a mesh's owner would set: the services speak HTTP.
 	return s.lab.UseHTTP(ctx, "web", "api")
 }
@@ -346,6 +361,9 @@ func (s *story) lookAround(ctx context.Context) error {
 	}
 	s.out.chapter("", "everything stays up until Ctrl-C")
 	s.out.line("%-18s %s", "Consul's UI", s.lab.ConsulURL(s.servers[len(s.servers)-1].task)+"/ui/")
+	if s.secure {
+		s.out.line("%-18s %s", "its token", s.lab.ManagementTokenFile())
+	}
 	for _, a := range []*actor{s.web, s.apis[1]} {
 		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
 	}

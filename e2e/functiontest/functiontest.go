@@ -27,7 +27,7 @@ import (
 	"ecsmesh/shared/metrics"
 )
 
-// ServersParameter, in SSM, is the list of Consul servers: the one that there is.
+// ServersParameter is the list of Consul servers in SSM, with the one that there is.
 const ServersParameter = "/ecsmesh/consul-servers"
 
 // AuthMethod is Consul's, and lets the role in.

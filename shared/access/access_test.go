@@ -270,6 +270,11 @@ func TestRevokedTokenIsReplaced(t *testing.T) {
 	w.expect(t, 1, 1)
 	w.consul.forget()
 	w.expect(t, 2, 1)
+
+	// What was revoked doesn't do until the next login, as one that lives does.
+	w.consul.forget()
+	w.consul.refuse["/v1/acl/login"] = http.StatusForbidden
+	w.refused(t, "log in by the auth method functions")
 }
 
 func TestNewTokenIsWaitedFor(t *testing.T) {

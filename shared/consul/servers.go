@@ -110,7 +110,7 @@ func (s *Servers) UseToken(secret string, issued time.Time) { s.token.Store(&tok
 // that names another, as a logout does, keeps that.
 const (
 	ours        = "of UseToken"
-	tokenHeader = "X-Consul-Token"
+	tokenHeader = "X-Consul-Token" //nolint:gosec // its name, not a token
 )
 
 // authorized gives requests their token. It keeps out of them what Consul's
@@ -234,7 +234,7 @@ func refused(err error) bool {
 
 // tokenUnknown is what Consul says of a token that it doesn't have, where it
 // says "Permission denied" of one that isn't enough.
-const tokenUnknown = "ACL not found"
+const tokenUnknown = "ACL not found" //nolint:gosec // no token either
 
 // TokenUnknown tells whether Consul doesn't know the ACL token: it has ended,
 // was revoked, or was lost with the snapshot that Consul was restored from.

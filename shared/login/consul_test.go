@@ -291,6 +291,7 @@ func TestWhatSTSAnswersConsul(t *testing.T) {
 		"it is busy":                {answer(503, "ServiceUnavailable"), gone.URL, http.StatusInternalServerError, "giving up"},
 		"it throttles":              {answer(400, "Throttling"), gone.URL, http.StatusInternalServerError, "Throttling"},
 		"it refuses":                {answer(403, "SignatureDoesNotMatch"), gone.URL, http.StatusForbidden, "(session token)"},
+		"it can't read the request": {answer(400, "IncompleteSignature"), gone.URL, http.StatusForbidden, "IncompleteSignature"},
 		"it is not where AWS's is":  {"", gone.URL, http.StatusForbidden, "invalid STS hostname"},
 		"IAM is not where AWS's is": {gone.URL, "", http.StatusForbidden, "invalid IAM hostname"},
 	} {

@@ -118,19 +118,23 @@ func TestWhatCanNotBeSigned(t *testing.T) {
 	}
 }
 
-// TestATaskAsksABusySTSAgain has an STS that throttles who asks it, which it does
-// with a 400 as it refuses.
+// TestATaskAsksABusySTSAgain has an STS in trouble, or one that throttles, which
+// has the status of a refusal.
 func TestATaskAsksABusySTSAgain(t *testing.T) {
-	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/xml")
-		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
-	}))
-	defer sts.Close()
-	once := aws.Config{Region: "eu-west-1", Credentials: fixed, Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
-	_, err := New(once, Method{IncludeEntity: true, STSEndpoint: sts.URL}).Login(t.Context(), nil)
-	if err == nil || consul.Permanent(err) || !strings.Contains(err.Error(), "Throttling") {
-		t.Errorf("%v, want what may pass", err)
+	for code, status := range map[string]int{"Throttling": http.StatusBadRequest, "ServiceUnavailable": http.StatusServiceUnavailable} {
+		t.Run(code, func(t *testing.T) {
+			sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/xml")
+				w.WriteHeader(status)
+				fmt.Fprintf(w, "<ErrorResponse><Error><Code>%s</Code><Message>later</Message></Error></ErrorResponse>", code)
+			}))
+			defer sts.Close()
+			once := aws.Config{Region: "eu-west-1", Credentials: fixed, Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+			_, err := New(once, Method{IncludeEntity: true, STSEndpoint: sts.URL}).Login(t.Context(), nil)
+			if err == nil || consul.Permanent(err) || !strings.Contains(err.Error(), code) {
+				t.Errorf("%v, want what may pass", err)
+			}
+		})
 	}
 }
 

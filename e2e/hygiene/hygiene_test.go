@@ -1,0 +1,167 @@
+// Package hygiene looks for what the init container's image, and the tasks that
+// run it, have and don't need.
+package hygiene
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"ecsmesh/e2e/tools"
+	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/volume"
+)
+
+// envoyUser is who the official image of Envoy runs it as.
+var envoyUser = strconv.Itoa(volume.EnvoyUser)
+
+// TestTheImageHoldsNothingElse reads what the image is made of. Its user is
+// Envoy's, and the volume is where tasks have it and that user's own: what it
+// writes there for Envoy needs nobody else's right to read it.
+func TestTheImageHoldsNothingElse(t *testing.T) {
+	want := []string{
+		"FROM scratch",
+		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
+		"COPY --from=build /ecsmesh-init /ecsmesh-init",
+		"COPY --from=build --chown=" + envoyUser + ":" + envoyUser + " /volume/ /",
+		"VOLUME " + config.DefaultBootstrapDir,
+		"USER " + envoyUser + ":" + envoyUser,
+		`ENTRYPOINT ["/ecsmesh-init"]`,
+	}
+	if diff := cmp.Diff(want, lastStage(read(t, "initcontainer/Dockerfile"))); diff != "" {
+		t.Errorf("the image has (-want +got):\n%s", diff)
+	}
+	folder := "RUN mkdir -p /volume" + config.DefaultBootstrapDir + "\n"
+	if !strings.Contains(read(t, "initcontainer/Dockerfile"), folder) {
+		t.Errorf("nothing gives the volume an owner: there is no %s", folder)
+	}
+}
+
+// lastStage is what a Dockerfile does from its last FROM on.
+func lastStage(dockerfile string) []string {
+	var stage []string
+	for line := range strings.Lines(dockerfile) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+			continue
+		case strings.HasPrefix(line, "FROM "):
+			stage = nil
+		}
+		stage = append(stage, line)
+	}
+	return stage
+}
+
+// TestTheBinaryNeedsNothingElse keeps it fit for an image without a loader and
+// libraries.
+func TestTheBinaryNeedsNothingElse(t *testing.T) {
+	path, err := tools.Dist("ecsmesh-init")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer binary.Close()
+	for _, segment := range binary.Progs {
+		if segment.Type == elf.PT_INTERP || segment.Type == elf.PT_DYNAMIC {
+			t.Errorf("it is not static: it has %s", segment.Type)
+		}
+	}
+}
+
+// container is what a task definition lets a container do.
+type container struct {
+	Name                   string
+	User                   string
+	ReadonlyRootFilesystem bool
+	LinuxParameters        struct {
+		Capabilities struct{ Add, Drop []string }
+	}
+	Privileged  bool
+	MountPoints []struct{ ReadOnly bool }
+}
+
+// TestContainersMayDoTheLeast holds the example to it, of which users make their
+// own task definitions.
+func TestContainersMayDoTheLeast(t *testing.T) {
+	seen := 0
+	for id, containers := range definitions(t) {
+		for _, c := range containers {
+			seen++
+			if c.Privileged || len(c.LinuxParameters.Capabilities.Add) > 0 {
+				t.Errorf("%s: %s has more rights than containers have by default", id, c.Name)
+			}
+			if c.Name != "ecsmesh-init" && c.Name != "envoy" {
+				// What an application does else is its own business.
+				for _, mount := range c.MountPoints {
+					if !mount.ReadOnly {
+						t.Errorf("%s: %s may change what Envoy starts with", id, c.Name)
+					}
+				}
+				continue
+			}
+			if c.User != envoyUser {
+				t.Errorf("%s: %s runs as user %q, want %s", id, c.Name, c.User, envoyUser)
+			}
+			if !c.ReadonlyRootFilesystem || !slices.Equal(c.LinuxParameters.Capabilities.Drop, []string{"ALL"}) {
+				t.Errorf("%s: %s has a file system to write to, or capabilities: %+v", id, c.Name, c)
+			}
+		}
+	}
+	if seen != 6 {
+		t.Errorf("there are %d containers in the example, want two tasks of three", seen)
+	}
+}
+
+// definitions are the example's task definitions, with their containers.
+func definitions(t *testing.T) map[string][]container {
+	t.Helper()
+	var document any
+	if err := yaml.Unmarshal([]byte(read(t, "examples/mesh-tasks.yaml")), &document); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example struct {
+		Resources map[string]struct {
+			Type       string
+			Properties struct{ ContainerDefinitions []container }
+		}
+	}
+	if err := json.Unmarshal(text, &example); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]container{}
+	for id, resource := range example.Resources {
+		if resource.Type == "AWS::ECS::TaskDefinition" {
+			found[id] = resource.Properties.ContainerDefinitions
+		}
+	}
+	return found
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	root, err := tools.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
