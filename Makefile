@@ -17,6 +17,10 @@ UNIT = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' .
 E2E = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/ecsmesh\/e2e/ { print $$1 }')
 
 GOLANGCI_LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK = go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+VULNDB ?= https://vuln.go.dev
+# Licences of what we build upon. MPL-2.0, of the client of Consul, asks for changes of its own files alone.
+LICENSES = Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT,MPL-2.0
 
 help: ## Show this list
 	@echo 'ecsmesh puts AWS ECS tasks into a Consul service mesh.'
@@ -25,7 +29,7 @@ help: ## Show this list
 	@echo
 	@echo 'Start with `make demo`. It needs Linux, Go 1.26, Python 3.10, git, make and gcc, and the first time some minutes.'
 
-demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running
+demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running, SECURE=1 is with TLS and ACLs
 	@go run ./e2e/demo
 
 test: tools build check ## Prove that everything works: unit, integration and end-to-end tests
@@ -61,11 +65,22 @@ image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/arm64
 	@command -v docker >/dev/null || { echo 'make image needs Docker, and there is no docker on the PATH' >&2; exit 1; }
 	docker build --platform $(PLATFORM) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
 
-lint: tools ## Look for mistakes in the code and the template
+lint: tools ## Look for mistakes, for what is insecure, and for dependencies that are
+	@e2e/tools/setup.sh lint
 	$(GOLANGCI_LINT) run
 	@mkdir -p dist
 	.tools/venv/bin/python e2e/template/expand.py template.yaml >dist/template.json
 	.tools/venv/bin/python .tools/venv/bin/cfn-lint dist/template.json examples/*.yaml
+	.tools/lint/bin/python .tools/lint/bin/checkov --config-file .checkov.yaml --file dist/template.json examples/*.yaml
+	cd e2e/tools/licenses && go build -mod=mod -o $(CURDIR)/.tools/bin/go-licenses github.com/google/go-licenses/v2
+	.tools/bin/go-licenses check ./... --ignore ecsmesh --allowed_licenses $(LICENSES)
+	@if $(GOVULNCHECK) -db $(VULNDB) ./... >dist/govulncheck.txt 2>&1; then \
+		echo 'govulncheck: no code that is known to be vulnerable is called'; \
+	elif grep -q '^govulncheck: fetching vulnerabilities: ' dist/govulncheck.txt; then \
+		echo 'govulncheck was NOT run: it gets no answer from $(VULNDB); VULNDB=URL names a copy'; \
+	else \
+		cat dist/govulncheck.txt; exit 1; \
+	fi
 
 GOLDEN = $(sort $(dir $(shell grep -rl --include='*_test.go' 'Bool."update"' ./functions ./shared ./initcontainer ./e2e)))
 golden: tools ## Write the golden files anew, to be read in git's diff

@@ -45,8 +45,12 @@ func (s *story) tryWithStolenToken(ctx context.Context) error {
 		{"make tokens", func() error { _, _, err := thief.ACL().TokenCreate(&api.ACLToken{}, write); return err }},
 	} {
 		var refused api.StatusError
-		if err := attempt.try(); !errors.As(err, &refused) || refused.Code != http.StatusForbidden {
-			return fmt.Errorf("with web's token one can %s (%v)", attempt.what, err)
+		err := attempt.try()
+		if err == nil {
+			return fmt.Errorf("with web's token one can %s", attempt.what)
+		}
+		if !errors.As(err, &refused) || refused.Code != http.StatusForbidden {
+			return fmt.Errorf("%s with web's token: %w", attempt.what, err)
 		}
 		s.out.line("%-24s refused", attempt.what)
 	}

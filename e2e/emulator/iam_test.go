@@ -33,7 +33,7 @@ func TestARoleMayWhatItsPolicySays(t *testing.T) {
 	endpoint, calls := tasksOf(t)
 	e := startEnforcing(t, endpoint)
 	roles := deployRoles(t, e)
-	config := e.ConfigAs(assume(t, e, ECSTasks, roles["TaskRole"]))
+	config := e.ConfigAs(assumeAsTask(t, e, roles["TaskRole"]))
 	tasks := ecs.NewFromConfig(config)
 
 	list := func(cluster string) func() error {
@@ -97,7 +97,7 @@ func TestARoleMayWhatItsPolicySays(t *testing.T) {
 func TestASignatureHasToBeGood(t *testing.T) {
 	e := startEnforcing(t, ecsEndpoint)
 	roles := deployRoles(t, e)
-	good := assume(t, e, ECSTasks, roles["TaskRole"])
+	good := assumeAsTask(t, e, roles["TaskRole"])
 	identify := func(c aws.Credentials) (string, error) {
 		out, err := sts.NewFromConfig(e.ConfigAs(c)).GetCallerIdentity(t.Context(), nil)
 		if err != nil {
@@ -139,7 +139,7 @@ func TestOnlyATrustedServiceAssumesARole(t *testing.T) {
 		}
 	}
 	elsewhere := deployRoles(t, e.In("111122223333"))
-	given := assume(t, e, ECSTasks, elsewhere["TaskRole"])
+	given := assumeAsTask(t, e, elsewhere["TaskRole"])
 	out, err := sts.NewFromConfig(e.ConfigAs(given)).GetCallerIdentity(t.Context(), nil)
 	if err != nil || aws.ToString(out.Account) != "111122223333" {
 		t.Errorf("the role's account is %v, %v", out, err)
@@ -149,7 +149,7 @@ func TestOnlyATrustedServiceAssumesARole(t *testing.T) {
 func TestIAMAnswersAsAWSDoes(t *testing.T) {
 	e := startEnforcing(t, ecsEndpoint)
 	roles := deployRoles(t, e)
-	given := assume(t, e, ECSTasks, roles["TaskRole"])
+	given := assumeAsTask(t, e, roles["TaskRole"])
 	type tag struct{ Key, Value string }
 	var role struct {
 		ID   string `xml:"GetRoleResult>Role>RoleId"`
@@ -272,9 +272,9 @@ func deployRoles(t *testing.T, e *Emulator) map[string]string {
 	return outputs
 }
 
-func assume(t *testing.T, e *Emulator, service, role string) aws.Credentials {
+func assumeAsTask(t *testing.T, e *Emulator, role string) aws.Credentials {
 	t.Helper()
-	given, err := e.AssumeRole(t.Context(), service, role, "session")
+	given, err := e.AssumeRole(t.Context(), ECSTasks, role, "session")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,9 +54,16 @@ type Secret string
 
 const hidden = "(secret)"
 
-func (Secret) String() string               { return hidden }
-func (Secret) GoString() string             { return hidden }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(hidden) }
+// String implements fmt.Stringer.
+func (Secret) String() string { return hidden }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return hidden }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// MarshalJSON implements json.Marshaler.
 func (Secret) MarshalJSON() ([]byte, error) { return json.Marshal(hidden) }
 
 // Addresses returns the hosts if all of them are IP addresses.

@@ -89,7 +89,7 @@ func (d *document) sink(name string, getenv func(string) string, schemes ...stri
 	var resolved string
 	if variable, whole := strings.CutPrefix(text, "$"); whole && !strings.HasPrefix(variable, "{") {
 		if resolved = getenv(variable); resolved == "" {
-			d.fault(name, show(text), fmt.Sprintf("the environment variable %s is not set", variable))
+			d.fault(name, show(text), fmt.Sprintf("the environment variable %s is not set", legible(variable)))
 			return nil
 		}
 	} else {

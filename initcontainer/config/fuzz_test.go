@@ -30,6 +30,7 @@ func FuzzRead(f *testing.F) {
 		`{"consulServers": {"defaults": {"caCertParameter": "/ca", "tlsServerName": "server.dc1.consul"}, "http": {"https": true, "tls": true}, "grpc": {"tls": true, "tlsServerName": "10.0.0.1"}, "tokenParameter": "/token"}, "service": {"port": 80}, "proxy": {"uid": 101}}`,
 		`{"consulServers": {"defaults": {"caCertFile": "/nowhere", "caCertParameter": ""}, "grpc": {"caCertParameter": "/ca"}}, "service": {"port": 80}, "proxy": {"uid": 4294967295}}`,
 		`{` + servers + `, "service": {"port": 80}, "consulLogin": {"enabled": true, "method": "m", "includeEntity": false, "meta": {"a": "b"}, "region": "eu-west-1", "datacenter": "dc1", "stsEndpoint": "https://sts.example.com", "serverIdHeaderValue": "x"}}`,
+		`{` + servers + `, "service": {"port": 80}, "proxy": {"config": {"envoy_statsd_url": "$\n"}}}`,
 		`{"servce\n": {}, "": 1, "service": {"port": "80", "checks": [{"name": "a\u2028b", "tcp": ":1"}]}}`,
 	} {
 		f.Add(document)
