@@ -98,9 +98,9 @@ func TestEnvoyGetsNothing(t *testing.T) {
 			e.await(t, "its log to say why", func() bool { return strings.Contains(e.log.String(), test.log) })
 
 			// In the time in which another gets all, it gets nothing.
-			trusted := startEnvoy(t, fill(t, trusted, server.Addr, consultest.GRPCTLSPort, token))
-			trusted.await(t, "an Envoy that is trusted to be ready", trusted.ready)
-			if !strings.Contains(trusted.get("/listeners"), "public_listener") {
+			another := startEnvoy(t, fill(t, trusted, server.Addr, consultest.GRPCTLSPort, token))
+			another.await(t, "an Envoy that is trusted to be ready", another.ready)
+			if !strings.Contains(another.get("/listeners"), "public_listener") {
 				t.Error("an Envoy that is trusted has no listener of Consul's")
 			}
 			if e.ready() || strings.Contains(e.get("/listeners"), "public_listener") {

@@ -11,7 +11,6 @@ import (
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
-	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
 )
@@ -64,6 +63,12 @@ func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name st
 	})
 }
 
+// What a token's description says of its task, as consul-ecs has it.
+const (
+	loginMetaTask    = "consul.hashicorp.com/task-id"
+	loginMetaCluster = "consul.hashicorp.com/cluster"
+)
+
 // tokens says where the task gets its tokens from. What is logged in says in
 // Consul for which task.
 func (r Registrar) tokens(task taskmeta.Task) token.Source {
@@ -74,7 +79,7 @@ func (r Registrar) tokens(task taskmeta.Task) token.Source {
 		if method.Meta == nil {
 			method.Meta = map[string]string{}
 		}
-		method.Meta[mesh.ServiceMetaTaskID] = task.ARN.ID
+		method.Meta[loginMetaTask], method.Meta[loginMetaCluster] = task.ARN.ID, task.ClusterARN()
 		source.Login = &method
 	}
 	return source
