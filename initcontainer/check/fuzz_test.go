@@ -87,7 +87,7 @@ func FuzzStateFiles(f *testing.F) {
 		if !sync.remember() {
 			t.Fatal("what runs remember is lost although it can be written")
 		}
-		_ = sync.reach(t.Context(), false) // addresses that are none are an error
+		_ = sync.reach(t.Context()) // addresses that are none are an error
 		expectPlans(t, sync.upkeep, now, run.Refresh)
 	})
 }

@@ -102,7 +102,7 @@ func (s *synchronization) takeBack(ctx context.Context) error {
 	s.Log.Info("the task is stopping; that it was registered again is taken back")
 	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
 	defer cancel()
-	if err := s.reach(ctx, false); err != nil {
+	if err := s.reach(ctx); err != nil {
 		return err
 	}
 	if err := s.task.Registration.Remove(ctx, s); err != nil {

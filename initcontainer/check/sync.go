@@ -89,11 +89,19 @@ func (s *synchronization) bring(ctx context.Context, told memory, now statuses) 
 	if !look && !tell && !renew {
 		return nil
 	}
-	err = s.reach(ctx, renew)
-	if err == nil && (look || tell) {
-		err = s.speak(ctx, told, now, look, alive)
+	if err := s.reach(ctx); err != nil {
+		s.noteWhetherHeard(kept, err)
+		return err
 	}
-	s.noteWhetherHeard(kept, err)
+	err = nil
+	if look || tell {
+		err = s.speak(ctx, told, now, look, alive)
+		s.noteWhetherHeard(kept, err)
+	}
+	// Health comes first: a token that is due for renewal is still good.
+	if kept && s.renewDue() {
+		s.renewInTime(ctx)
+	}
 	return err
 }
 
@@ -153,7 +161,8 @@ func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, 
 	if err == nil {
 		s.noteTokenKnown()
 	}
-	if err == nil || consul.Permanent(err) || consul.TokenUnknown(err) {
+	// Who can't prove to be a server of Consul's has its address, and no more.
+	if err == nil || consul.Permanent(err) && !consul.Untrusted(err) || consul.TokenUnknown(err) {
 		s.heard = true
 	}
 	return err
@@ -161,12 +170,12 @@ func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, 
 
 // reach prepares what the run's requests need. Servers are dialled when the
 // first is made.
-func (s *synchronization) reach(ctx context.Context, renew bool) (err error) {
+func (s *synchronization) reach(ctx context.Context) (err error) {
 	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: consulAttempt})
 	if err != nil {
 		return err
 	}
-	return s.authorize(ctx, renew)
+	return s.authorize(ctx)
 }
 
 func (s *synchronization) current() []netip.Addr {
@@ -182,7 +191,7 @@ func (s *synchronization) noteWhetherHeard(kept bool, err error) {
 	case !kept:
 	case s.heard && !s.upkeep.AskAt.IsZero():
 		s.keep(s.upkeep.answered())
-	case !s.heard && errors.Is(err, consul.ErrNoAnswer):
+	case !s.heard && (errors.Is(err, consul.ErrNoAnswer) || consul.Untrusted(err)):
 		s.keep(s.upkeep.silent(s.Now(), s.Refresh))
 	}
 }

@@ -15,16 +15,18 @@ import (
 
 const (
 	// renewAttempt bounds one login at one server, which asks AWS who the task
-	// is before it answers.
-	renewAttempt = 1500 * time.Millisecond
+	// is, perhaps on another continent, before it answers.
+	renewAttempt = 2500 * time.Millisecond
 
-	// renewPause is what passes, at least, between two logins.
-	renewPause = 15 * time.Second
+	// renewPause is what passes, at least, between two logins. It doubles while
+	// they fail: one that took too long may have made a token all the same.
+	renewPause   = 15 * time.Second
+	longestRenew = 4 * time.Minute
 )
 
-// authorize gives this run's requests the task's token: a new one when it is
-// time for that, or when the one that the task has can't be read any more.
-func (s *synchronization) authorize(ctx context.Context, renew bool) error {
+// authorize gives this run's requests the task's token, or a new one where the
+// one that the task has can't be read any more.
+func (s *synchronization) authorize(ctx context.Context) error {
 	if s.task.Token == nil {
 		return nil
 	}
@@ -32,25 +34,28 @@ func (s *synchronization) authorize(ctx context.Context, renew bool) error {
 	if s.upkeep.TokenKnown {
 		since = time.Time{}
 	}
-	if held == nil {
-		s.servers.UseToken(secret, since)
-	}
 	switch {
+	case held == nil:
+		s.servers.UseToken(secret, since)
+		return nil
 	case errors.Is(held, fs.ErrPermission):
 		return fmt.Errorf("read the task's ACL token: %w; it belongs to Envoy's user, which proxy.uid names", held)
-	case held == nil && !renew:
-		return nil
 	case !s.mayRenew():
 		return held
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
-	defer cancel()
-	err := s.renew(ctx)
-	if err != nil && held == nil {
-		s.Log.Warn("the ACL token stays as it is", "error", err)
-		return nil
+	return s.renew(ctx)
+}
+
+// renewInTime renews the token while the one that the task has still does.
+func (s *synchronization) renewInTime(ctx context.Context) {
+	if end, bounded := ctx.Deadline(); bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-s.consulShare()/4))
+		defer cancel()
 	}
-	return err
+	if err := s.renew(ctx); err != nil {
+		s.Log.Warn("the ACL token stays as it is", "error", err)
+	}
 }
 
 // heldToken reads the token where Envoy has it from, and since when it is there.
@@ -86,7 +91,7 @@ func (s *synchronization) renewDue() bool {
 		return false
 	}
 	at := s.task.Token.RenewAt
-	if !s.upkeep.RenewAt.IsZero() {
+	if s.upkeep.Renewed {
 		at = s.upkeep.RenewAt
 	}
 	return !at.IsZero() && !s.Now().Before(at) && s.mayRenew()
@@ -95,12 +100,13 @@ func (s *synchronization) renewDue() bool {
 // mayRenew tells whether there is a source to ask for a token, and the last
 // time is long enough ago.
 func (s *synchronization) mayRenew() bool {
-	return s.task.Token != nil && s.task.Token.Source.Exists() && s.Now().Sub(s.upkeep.RenewTriedAt) >= min(renewPause, s.Refresh)
+	pause := max(min(renewPause, s.Refresh), s.upkeep.RenewPause)
+	return s.task.Token != nil && s.task.Token.Source.Exists() && s.Now().Sub(s.upkeep.RenewTriedAt) >= pause
 }
 
 // renew gets another token, for Envoy and for this run's requests.
 func (s *synchronization) renew(ctx context.Context) error {
-	if err := s.note(s.upkeep.renewing(s.Now())); err != nil {
+	if err := s.note(s.upkeep.renewing(s.Now(), s.Refresh)); err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
 	servers, err := consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: renewAttempt})

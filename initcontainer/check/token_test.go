@@ -20,6 +20,7 @@ import (
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/login"
 )
 
 // vault is a bench whose Consul denies by default, with tokens of the task's
@@ -282,5 +283,88 @@ func TestEnvoyFollowsServersWithTLS(t *testing.T) {
 	v.look(t)
 	if got := v.envoysServers(t); !strings.Contains(got, v.consul.Addr.String()) || strings.Contains(got, "127.255.255.254") {
 		t.Errorf("Envoy has %s\n%s", got, v.log)
+	}
+}
+
+// loggingIn is a bench whose token is due, and whose Consul takes every login
+// after a while.
+func loggingIn(t *testing.T, delay time.Duration, answer string) (b *vault, logins *atomic.Int32) {
+	t.Helper()
+	b, logins = &vault{bench: newBench(t)}, &atomic.Int32{}
+	behind := b.behind(t)
+	consul := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/acl/login" {
+			logins.Add(1)
+			time.Sleep(delay)
+			fmt.Fprint(w, answer)
+			return
+		}
+		behind.ServeHTTP(w, r)
+	}))
+	t.Cleanup(consul.Close)
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1"} {
+		t.Setenv(name, value)
+	}
+	b.pointAt(t, consul)
+	b.task.Token = &Token{Source: token.Source{Login: &login.Method{AuthMethod: "m"}, Region: "eu-west-1"}, RenewAt: b.clock}
+	b.save(t)
+	b.hold(t, "the first")
+	return b, logins
+}
+
+// TestASlowLoginHasTheRestOfTheRun has Consul ask AWS on another continent.
+func TestASlowLoginHasTheRestOfTheRun(t *testing.T) {
+	b, logins := loggingIn(t, 2*longestShare*2/3, `{"SecretID": "the second", "CreateTime": "2026-01-01T00:00:00Z", "ExpirationTime": "2026-01-01T01:00:00Z"}`)
+	b.run.Budget = 30 * time.Second // on a busy machine
+	b.again(t)
+	if b.holds(t) != "the second" || logins.Load() != 1 {
+		t.Errorf("after %d logins it has %q\n%s", logins.Load(), b.holds(t), b.log)
+	}
+	b.expect(t, "passing", "passing", "passing")
+}
+
+// TestATokenWithoutAnEndIsNotRenewed has had one with an end before.
+func TestATokenWithoutAnEndIsNotRenewed(t *testing.T) {
+	b, logins := loggingIn(t, 0, `{"SecretID": "the second", "CreateTime": "2026-01-01T00:00:00Z"}`)
+	for range 20 {
+		b.again(t)
+		b.clock = b.clock.Add(15 * time.Second)
+	}
+	if logins.Load() != 1 {
+		t.Errorf("%d logins in 5 minutes", logins.Load())
+	}
+}
+
+// TestFailedLoginsBecomeRare spares Consul tokens that nobody gets to see.
+func TestFailedLoginsBecomeRare(t *testing.T) {
+	clock, tries := time.Now(), 0
+	s := &synchronization{
+		Run:  Run{Refresh: DefaultRefresh, Now: func() time.Time { return clock }},
+		task: Task{Token: &Token{Source: token.Source{Parameter: "/token"}}},
+	}
+	for end := clock.Add(time.Hour); clock.Before(end); clock = clock.Add(5 * time.Second) {
+		if s.mayRenew() {
+			tries++
+			s.upkeep = s.upkeep.renewing(clock, DefaultRefresh)
+		}
+	}
+	if tries < 15 || tries > 25 {
+		t.Errorf("%d tries in an hour", tries)
+	}
+}
+
+// TestStrangersAtTheServersAddresses have TLS, too, and another CA.
+func TestStrangersAtTheServersAddresses(t *testing.T) {
+	v := newVault(t)
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	defer stranger.Close()
+	v.pointAt(t, stranger)
+	v.app.Store(500)
+	for range 4 * firstAsk {
+		v.again(t)
+		v.clock = v.clock.Add(DefaultRefresh / 2)
+	}
+	if got := v.envoysServers(t); !strings.Contains(got, v.consul.Addr.String()) {
+		t.Errorf("the source of servers was not asked: Envoy has %s\n%s", got, v.log)
 	}
 }

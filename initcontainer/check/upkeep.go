@@ -26,10 +26,13 @@ type upkeep struct {
 	AskAt    time.Time     `json:",omitzero"`
 	AskPause time.Duration `json:",omitempty"`
 
-	// RenewAt is when the ACL token is renewed, where it is not the first, and
-	// RenewTriedAt when that was tried last.
-	RenewAt      time.Time `json:",omitzero"`
-	RenewTriedAt time.Time `json:",omitzero"`
+	// Renewed tells that the ACL token is not the first, and RenewAt when it is
+	// renewed next; zero: never. RenewTriedAt is when that was tried last, and
+	// RenewPause what passes until it is tried again.
+	Renewed      bool          `json:",omitempty"`
+	RenewAt      time.Time     `json:",omitzero"`
+	RenewTriedAt time.Time     `json:",omitzero"`
+	RenewPause   time.Duration `json:",omitempty"`
 
 	// TokenKnown is true once Consul took the token: one that it doesn't know
 	// later is lost, and not just on its way.
@@ -94,6 +97,7 @@ func (u upkeep) mend(now time.Time, refresh time.Duration) upkeep {
 	if u.RenewAt.Sub(now) > longestToken {
 		u.RenewAt = now
 	}
+	u.RenewPause = min(u.RenewPause, longestRenew)
 	if u.WatchUntil.Sub(now) > watched {
 		u.WatchUntil = now.Add(watched)
 	}
@@ -171,15 +175,17 @@ func (u upkeep) unchanged(now time.Time, refresh time.Duration) upkeep {
 }
 
 // renewing notes that another token is about to be asked for.
-func (u upkeep) renewing(now time.Time) upkeep {
+// As long as there is none, the pauses double.
+func (u upkeep) renewing(now time.Time, refresh time.Duration) upkeep {
 	u.RenewTriedAt = now
+	u.RenewPause = min(max(2*u.RenewPause, min(renewPause, refresh)), longestRenew)
 	return u
 }
 
 // renewed plans the next renewal, somewhat earlier than is due: tasks that
 // started together need not log in together for ever.
 func (u upkeep) renewed(now, due time.Time) upkeep {
-	u.RenewAt, u.TokenKnown = due, false
+	u.Renewed, u.RenewAt, u.RenewPause, u.TokenKnown = true, due, 0, false
 	if !due.IsZero() {
 		u.RenewAt = due.Add(-between(0, min(due.Sub(now)/10, time.Minute)))
 	}

@@ -48,7 +48,8 @@ type Config struct {
 	Service       Service
 	Proxy         Proxy
 
-	// Warnings are fields that were accepted and have no effect.
+	// Warnings are of fields that were accepted and have no effect, or one that
+	// nobody should want.
 	Warnings []string
 }
 

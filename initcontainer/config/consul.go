@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
 )
 
@@ -193,9 +193,10 @@ func isDNSName(name string) bool {
 func (s *interfaceSettings) secure(d *document, getenv func(string) string, variable string) *TLS {
 	found := &TLS{ServerName: s.serverName}
 	for _, name := range []string{variable, CACertVariable} {
-		if found.CA = getenv(name); found.CA != "" {
-			if !hasCertificate(found.CA) {
-				d.report.faults = append(d.report.faults, Fault{name, fmt.Sprintf("%d characters without a certificate", len(found.CA)), "want the CA of the Consul servers, in PEM"})
+		if text := getenv(name); text != "" {
+			var err error
+			if found.CA, err = consul.Certificates(text); err != nil {
+				d.report.faults = append(d.report.faults, Fault{name, fmt.Sprintf("%d characters", len(text)), err.Error() + "; want the CA of the Consul servers, in PEM"})
 			}
 			return found
 		}
@@ -203,13 +204,13 @@ func (s *interfaceSettings) secure(d *document, getenv func(string) string, vari
 	switch {
 	case s.caFile != "":
 		content, err := os.ReadFile(s.caFile)
-		switch {
-		case err != nil:
+		if err != nil {
 			d.fault("caCertFile", show(s.caFile), "it can't be read: "+err.Error())
-		case !hasCertificate(string(content)):
-			d.fault("caCertFile", show(s.caFile), "it holds no certificate; want the CA of the Consul servers, in PEM")
+			break
 		}
-		found.CA = string(content)
+		if found.CA, err = consul.Certificates(string(content)); err != nil {
+			d.fault("caCertFile", show(s.caFile), err.Error()+"; want the CA of the Consul servers, in PEM")
+		}
 	case s.caParameter != "":
 		found.CAParameter = s.caParameter
 	default:
@@ -218,8 +219,6 @@ func (s *interfaceSettings) secure(d *document, getenv func(string) string, vari
 	}
 	return found
 }
-
-func hasCertificate(pem string) bool { return x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) }
 
 // DefaultLoginMethod is what consul-ecs calls the auth method for services.
 const DefaultLoginMethod = "iam-ecs-service-token"
@@ -259,4 +258,14 @@ func readLogin(root *document, servers ConsulServers) *login.Method {
 		d.fault("enabled", "true", "consulServers.tokenParameter names a token as well; keep one of them")
 	}
 	return method
+}
+
+// warnOfPlaintext warns where a token would cross the network for all to read.
+func warnOfPlaintext(root *document, servers ConsulServers, login *login.Method) {
+	if login == nil && servers.Token == "" && servers.TokenParameter == "" {
+		return
+	}
+	if servers.HTTP.TLS == nil || servers.GRPC.TLS == nil {
+		root.report.warnings = append(root.report.warnings, "ACL tokens cross the network in clear: consulServers has an interface without TLS")
+	}
 }

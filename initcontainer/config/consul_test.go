@@ -26,6 +26,19 @@ func newCA(t *testing.T) string {
 	return authority.CA
 }
 
+func newKey(t *testing.T) string {
+	t.Helper()
+	authority, err := pki.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := authority.Issue([]string{"server.dc1.consul"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate.Key
+}
+
 func readServers(variables []string, servers string) (ConsulServers, error) {
 	cfg, err := Read(env(append(variables, Variable, `{"service": {"port": 80}, "consulServers": `+servers+`}`)...))
 	return cfg.ConsulServers, err
@@ -77,7 +90,8 @@ func TestWhatIsNoCAIsRefused(t *testing.T) {
 		servers   string
 		want      string
 	}{
-		"a variable":     {[]string{CACertVariable, "no certificate"}, `{}`, CACertVariable + ": found 14 characters without a certificate"},
+		"a variable":     {[]string{CACertVariable, "no certificate"}, `{}`, CACertVariable + ": found 14 characters; it holds no certificate"},
+		"a private key":  {[]string{CACertVariable, newCA(t) + newKey(t)}, `{}`, "it holds a private key"},
 		"a file":         {nil, fmt.Sprintf(`{"defaults": {"caCertFile": %q}}`, file), "it holds no certificate"},
 		"no such file":   {nil, `{"defaults": {"caCertFile": "/nowhere"}}`, "no such file"},
 		"two of one":     {nil, `{"defaults": {"caCertFile": "/nowhere", "caCertParameter": "/ca"}}`, "keep one of them"},
@@ -172,6 +186,18 @@ func TestAMisplacedTokenIsNotCited(t *testing.T) {
 				t.Errorf("got %v, want a fault of %s", err, test.want)
 			}
 		})
+	}
+}
+
+func TestTokensInClearAreWarnedOf(t *testing.T) {
+	for _, config := range []string{
+		`"consulServers": {"defaults": {"tls": false}, "tokenParameter": "/token"}`,
+		`"consulServers": {"defaults": {"caCertParameter": "/ca"}, "grpc": {"tls": false}}, "consulLogin": {"enabled": true}`,
+	} {
+		got, err := Read(env(Variable, `{"service": {"port": 80}, `+config+`}`))
+		if err != nil || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "in clear") {
+			t.Errorf("%s: %v, %v", config, got.Warnings, err)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ func readConfig(root *document, getenv func(string) string) Config {
 		Proxy:         readProxy(root.section("proxy"), getenv),
 	}
 	cfg.Login = readLogin(root, cfg.ConsulServers)
+	warnOfPlaintext(root, cfg.ConsulServers, cfg.Login)
 	if !path.IsAbs(cfg.BootstrapDir) {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}

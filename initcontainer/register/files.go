@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"ecsmesh/initcontainer/check"
@@ -43,6 +44,22 @@ func (s *session) writeFiles(shared volume.Volume) error {
 		return err
 	}
 	return shared.WriteJSON(shared.Task(), task)
+}
+
+// tryPrivate finds out whether secrets can be given to Envoy's user, if there
+// will be some: a task that can't start must not be in the catalog.
+func (s *session) tryPrivate(shared volume.Volume) error {
+	if s.token.Secret == "" && s.tokens.Login == nil && !s.hasPrivateChecks() {
+		return nil
+	}
+	if err := shared.WritePrivate(shared.LiveToken(), nil, s.envoyUser()); err != nil {
+		return err
+	}
+	return shared.Remove(shared.LiveToken())
+}
+
+func (s *session) hasPrivateChecks() bool {
+	return slices.ContainsFunc(s.Config.Service.Checks, func(check config.Check) bool { return len(check.Header) > 0 || check.Body != "" })
 }
 
 func (s *session) writeToken(shared volume.Volume) error {
@@ -119,11 +136,10 @@ func (s *session) state() check.Task {
 // bodies of their requests, which may be secret, go to a file of their own.
 func (s *session) writeRequests(shared volume.Volume) (checks []config.Check, private bool, err error) {
 	for _, check := range s.Config.Service.Checks {
-		private = private || len(check.Header) > 0 || check.Body != ""
 		check.Header, check.Body = nil, ""
 		checks = append(checks, check)
 	}
-	if !private {
+	if !s.hasPrivateChecks() {
 		return checks, false, shared.Remove(shared.Requests())
 	}
 	content, err := json.MarshalIndent(s.Config.Service.Checks, "", "  ")

@@ -77,7 +77,8 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	secured, err := r.readCAs(ctx, ssm.NewFromConfig(sdk))
+	parameters := ssm.NewFromConfig(sdk)
+	secured, err := r.readCAs(ctx, parameters)
 	if err != nil {
 		return err
 	}
@@ -92,6 +93,12 @@ func (r Registrar) Run(ctx context.Context) error {
 		tokens:     r.tokens(task),
 		registered: registered,
 		address:    address,
+	}
+	if err := s.findToken(ctx, parameters); err != nil {
+		return err
+	}
+	if err := s.tryPrivate(shared); err != nil {
+		return err
 	}
 	if err := s.register(ctx); err != nil {
 		return err

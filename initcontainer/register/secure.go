@@ -2,6 +2,7 @@ package register
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -38,7 +39,9 @@ func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, 
 			if err != nil {
 				return interfaces{}, fmt.Errorf("read the CA of the Consul servers: %w", err)
 			}
-			known[name] = value
+			if known[name], err = consul.Certificates(value); err != nil {
+				return interfaces{}, fmt.Errorf("read the CA of the Consul servers from SSM parameter %s: %w", name, err)
+			}
 		}
 		if ca == "" {
 			ca = known[name]
@@ -51,16 +54,22 @@ func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, 
 // readParameter reads a parameter, again while SSM doesn't answer.
 func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name string) (value string, err error) {
 	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause)))
-	return value, retry.Do(ctx, backoff, func(ctx context.Context) error {
+	var last error
+	err = retry.Do(ctx, backoff, func(ctx context.Context) (err error) {
 		attempt, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		value, err = parameter.Read(attempt, ssm, name)
-		if err == nil || serverlist.Permanent(err) {
+		if err == nil || serverlist.Permanent(err) || errors.Is(err, parameter.ErrEmpty) {
 			return err
 		}
+		last = err
 		r.Log.Info("waiting for a parameter", "parameter", name, "because", err)
 		return retry.RetryableError(err)
 	})
+	if err != nil && ctx.Err() != nil && last != nil {
+		err = fmt.Errorf("%w (%w)", last, context.Cause(ctx))
+	}
+	return value, err
 }
 
 // What a token's description says of its task, as consul-ecs has it.

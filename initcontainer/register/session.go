@@ -1,7 +1,6 @@
 package register
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/sethvargo/go-retry"
 
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/discovery"
@@ -17,6 +17,7 @@ import (
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
+	"ecsmesh/shared/parameter"
 )
 
 // consulRound is how long one list of servers is tried before it is read
@@ -45,7 +46,7 @@ func (s *session) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.token = login.Token{Secret: string(s.Config.ConsulServers.Token)}
+	pause := retry.WithJitterPercent(50, retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause)))
 	for {
 		if s.servers, err = s.waitForServers(ctx, list); err != nil {
 			return err
@@ -56,16 +57,35 @@ func (s *session) register(ctx context.Context) error {
 			return err
 		}
 		switch {
+		case errors.Is(err, consul.ErrNoAnswer): // a new token may be on its way
 		case consul.TokenUnknown(err) && s.tokens.Login != nil:
 			s.token = login.Token{} // lost with a snapshot that was restored, or revoked
 		case consul.Permanent(err):
 			return err
 		}
 		s.Log.Warn("no Consul server took the registration; trying again", "error", err)
+		wait, _ := pause.Next()
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
 	}
 }
 
-// try gets a token, where there is none yet, and registers with it.
+// findToken finds the token that somebody else has made.
+func (s *session) findToken(ctx context.Context, ssm parameter.API) (err error) {
+	secret := string(s.Config.ConsulServers.Token)
+	if name := s.tokens.Parameter; name != "" {
+		if secret, err = s.readParameter(ctx, ssm, name); err != nil {
+			return fmt.Errorf("read the ACL token: %w", err)
+		}
+	}
+	s.token = login.Token{Secret: secret}
+	return nil
+}
+
+// try logs in, where there is no token yet, and registers.
 func (s *session) try(ctx context.Context) error {
 	servers, err := consul.NewServers(s.servers, consul.Options{Port: s.Config.ConsulServers.HTTP.Port, TLS: s.tls.http})
 	if err != nil {
@@ -73,11 +93,14 @@ func (s *session) try(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, consulRound)
 	defer cancel()
-	if s.token.Secret == "" && s.tokens.Exists() {
+	if s.token.Secret == "" && s.tokens.Login != nil {
 		if s.token, err = s.tokens.Get(ctx, servers); err != nil {
 			return err
 		}
-		s.Log.Info("logged in to Consul", "accessor", cmp.Or(s.token.AccessorID, "of a token that was given"))
+		s.Log.Info("logged in to Consul", "accessor", s.token.AccessorID)
+		if s.token.Expires.IsZero() {
+			s.Log.Warn("the ACL token has no end: give the auth method a MaxTokenTTL", "method", s.tokens.Login.AuthMethod)
+		}
 	}
 	servers.UseToken(s.token.Secret, s.token.Created)
 	return s.write(ctx, servers)

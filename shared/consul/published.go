@@ -60,7 +60,7 @@ func (p *Published) Do(ctx context.Context, attempt func(context.Context, *api.C
 		trialCtx, cancel := context.WithTimeout(ctx, p.trial)
 		defer cancel()
 		err := p.try(trialCtx, attempt)
-		if err == nil || Permanent(err) && !untrusted(err) || ctx.Err() != nil {
+		if err == nil || Permanent(err) && !Untrusted(err) || ctx.Err() != nil {
 			return err
 		}
 		p.log.WarnContext(ctx, "no Consul server of the kept list answered; reading the list again", "servers", p.addrs, "error", err)

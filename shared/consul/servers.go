@@ -165,7 +165,7 @@ func (s *Servers) Do(ctx context.Context, attempt func(context.Context, *api.Cli
 				return err
 			}
 			round = append(round, err)
-			distrust = distrust && untrusted(err)
+			distrust = distrust && Untrusted(err)
 		}
 		last = errors.Join(round...)
 		if distrust {
@@ -223,7 +223,7 @@ func deadline(ctx context.Context, interrupted []error, last error) error {
 // understood the request and refused it, or no server has a certificate that
 // the CA vouches for. Throttling (429) is not a refusal.
 func Permanent(err error) bool {
-	return !errors.Is(err, ErrNoAnswer) && (refused(err) || untrusted(err))
+	return !errors.Is(err, ErrNoAnswer) && (refused(err) || Untrusted(err))
 }
 
 func refused(err error) bool {

@@ -3,6 +3,7 @@ package consul
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +18,29 @@ type TLS struct {
 	// ServerName is the name that a server's certificate must have; "" takes
 	// the names of the servers of any datacenter: server.<datacenter>.consul.
 	ServerName string `json:",omitempty"`
+}
+
+// Certificates returns the certificates in a text of PEM, and nothing else of it:
+// they go where everybody can read them. It refuses a text with none, or with a
+// private key, which is better not where it was found.
+func Certificates(text string) (string, error) {
+	var certificates []byte
+	for rest := []byte(text); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return "", errors.New("it holds a private key; want certificates alone")
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); block.Type == "CERTIFICATE" && err == nil {
+			certificates = append(certificates, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	if len(certificates) == 0 {
+		return "", errors.New("it holds no certificate in PEM")
+	}
+	return string(certificates), nil
 }
 
 // config is nil for servers without TLS.
@@ -73,9 +97,9 @@ func isServerName(name string) bool {
 	return len(labels) == 3 && labels[0] == "server" && labels[1] != "" && labels[1] != "*" && labels[2] == "consul"
 }
 
-// untrusted tells whether a server could not prove that it is one, or doesn't
+// Untrusted tells whether a server could not prove that it is one, or doesn't
 // speak TLS.
-func untrusted(err error) bool {
+func Untrusted(err error) bool {
 	var unverified *tls.CertificateVerificationError
 	return errors.As(err, &unverified) || errors.Is(err, http.ErrSchemeMismatch)
 }

@@ -36,8 +36,8 @@ const (
 // whoAmI is the body of the request to STS.
 const whoAmI = "Action=GetCallerIdentity&Version=2011-06-15"
 
-// identityTimeout bounds the question to STS whose credentials these are, and
-// ends before an attempt at a Consul server does: the server would be blamed.
+// identityTimeout bounds the question to STS whose credentials these are. It
+// ends before an attempt at a Consul server does, or the server would be blamed.
 const identityTimeout = 2 * time.Second
 
 // signedRequest is what Consul takes for a bearer token: a request to STS.
@@ -191,11 +191,15 @@ func (s *signer) identity(ctx context.Context) (arn.ARN, error) {
 	if s.caller != (arn.ARN{}) {
 		return s.caller, nil
 	}
-	attempt, cancel := context.WithTimeout(ctx, identityTimeout)
+	limit := identityTimeout
+	if end, bounded := ctx.Deadline(); bounded {
+		limit = min(limit, time.Until(end)/2)
+	}
+	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	out, err := s.sts.GetCallerIdentity(attempt, nil)
 	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
-		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: no answer within %s; is there a way from here to STS?", identityTimeout)
+		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: no answer within %s; is there a way from here to STS?", limit.Round(time.Millisecond))
 	}
 	if code := refusalCode(err); code != "" {
 		err = api.StatusError{Code: http.StatusForbidden, Body: "AWS refuses the credentials: " + code}

@@ -417,6 +417,21 @@ func TestOneClearError(t *testing.T) {
 			w.ssm.set(func() (int, string, string) { return 200, "", "127.255.255.254" })
 		}, 1,
 			[]string{"no Consul server answered in time", "gave up after 1s", "127.255.255.254", "connection refused"}},
+		"the token is refused": {func(_ *testing.T, w *world) {
+			w.ssm.set(func() (int, string, string) { return 400, "AccessDeniedException", "" })
+			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"tls": false}, "hosts": "127.0.0.1", "tokenParameter": "/token"}`)
+		}, 1,
+			[]string{"read the ACL token", "/token", "AccessDeniedException"}},
+		"the CA is throttled": {func(_ *testing.T, w *world) {
+			w.ssm.set(func() (int, string, string) { return 400, "ThrottlingException", "" })
+			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"caCertParameter": "/ca"}, "hosts": "127.0.0.1"}`)
+		}, 1,
+			[]string{"read the CA of the Consul servers", "/ca", "ThrottlingException", "gave up after 1s"}},
+		"the CA is none": {func(_ *testing.T, w *world) {
+			w.ssm.set(func() (int, string, string) { return 200, "", "no certificate" })
+			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"caCertParameter": "/ca"}, "hosts": "127.0.0.1"}`)
+		}, 1,
+			[]string{"read the CA of the Consul servers", "/ca", "it holds no certificate"}},
 		"Consul refuses":     {func(_ *testing.T, w *world) { w.refuse.Store(403) }, 1, []string{"register api-" + taskID, "403", "Permission denied"}},
 		"an unknown command": {func(*testing.T, *world) {}, 2, []string{`there is no command "regster"`}},
 	} {
