@@ -45,8 +45,11 @@ type security struct {
 	authority *pki.Authority
 	dir       string
 	token     string
-	gossip    string          // the key of the servers' gossip
-	secretARN string          // of the token in Secrets Manager
+	gossip    string // the key of the servers' gossip
+	secretARN string // of the token in Secrets Manager
+
+	given map[string]aws.Credentials // to tasks, by their IDs
+
 	transport *http.Transport // of who trusts the servers
 }
 
@@ -55,7 +58,7 @@ func newSecurity(dir string) (*security, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &security{authority: authority, dir: dir, gossip: base64.StdEncoding.EncodeToString(random(32))}
+	s := &security{authority: authority, dir: dir, given: map[string]aws.Credentials{}, gossip: base64.StdEncoding.EncodeToString(random(32))}
 	id := random(16)
 	s.token = fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 	s.transport = &http.Transport{TLSClientConfig: s.client(), IdleConnTimeout: time.Minute}
@@ -151,6 +154,9 @@ func (l *Lab) setUpACL(ctx context.Context) error {
 // roleCredentials are what a task gets of its role.
 func (l *Lab) roleCredentials(ctx context.Context, role, session string) (ecs.Credentials, error) {
 	given, err := l.Emulator.AssumeRole(ctx, emulator.ECSTasks, role, session)
+	l.mu.Lock()
+	l.security.given[session] = given
+	l.mu.Unlock()
 	return ecs.Credentials{
 		AccessKeyID: given.AccessKeyID, SecretAccessKey: given.SecretAccessKey, Token: given.SessionToken, Expiration: given.Expires,
 	}, err
@@ -212,13 +218,18 @@ func (l *Lab) Revoke(ctx context.Context, task ecs.Task) error {
 func (l *Lab) ManagementTokenFile() string { return l.security.path("token") }
 
 // Secrets are all that nobody but its holder may see, by what they are: the
-// lab's own, and the tokens that Consul has given out.
+// lab's own, the tokens that Consul has given out, and tasks' AWS credentials.
 func (l *Lab) Secrets(ctx context.Context) (map[string]string, error) {
 	consul, err := l.Consul()
 	if err != nil {
 		return nil, err
 	}
 	secrets := map[string]string{"the management token": l.security.token, "the gossip key": l.security.gossip}
+	l.mu.Lock()
+	for session, given := range l.security.given {
+		secrets["the secret key of "+session], secrets["the session token of "+session] = given.SecretAccessKey, given.SessionToken
+	}
+	l.mu.Unlock()
 	tokens, _, err := consul.ACL().TokenList((&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("list Consul's tokens: %w", err)
