@@ -182,7 +182,7 @@ func (r Run) maySync(task Task) bool {
 // whole tells whether the parts are there, and fit each other.
 func (t Task) whole() bool {
 	service, sidecar := t.Registration.Service, t.Registration.Sidecar
-	return service.Service != nil && sidecar.Service != nil &&
+	return sidecar.Service != nil && (service.Service != nil || len(service.Checks) == 0) &&
 		len(service.Checks) == len(t.Checks)+len(t.Containers) &&
 		!slices.Contains(service.Checks, nil) && !slices.Contains(sidecar.Checks, nil)
 }

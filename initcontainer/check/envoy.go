@@ -17,7 +17,7 @@ const envoyTimeout = time.Second
 // Envoy is where a task's Envoy is probed.
 type Envoy struct {
 	Admin          string // host:port of its admin interface
-	PublicListener string // host:port at which it takes the mesh's traffic
+	PublicListener string // host:port at which it takes the mesh's traffic; "" for a gateway of which that isn't known
 }
 
 // Ready returns nil when Envoy has its configuration and takes traffic, or
@@ -40,6 +40,9 @@ func (e Envoy) Ready(ctx context.Context) error {
 			return fmt.Errorf("probe Envoy at %s: %w", e.Admin, err)
 		}
 		return fmt.Errorf("probe Envoy: it is not ready: %s; it waits for its configuration from Consul", strings.TrimSpace(string(state)))
+	}
+	if e.PublicListener == "" {
+		return nil
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.PublicListener)
 	if err != nil {

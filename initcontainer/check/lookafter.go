@@ -60,7 +60,7 @@ func (s *synchronization) mend(ctx context.Context, found registration.Found, no
 // certain that ECS wants it to run stays out: deregister-tasks or the sweep may
 // be right.
 func (s *synchronization) mayRestore(damage string, gone, alive bool) bool {
-	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
+	log := s.Log.With("node", s.task.Registration.Node(), "damage", damage)
 	at := s.upkeep.restoreAt(s.Refresh, gone)
 	switch {
 	case !alive:
@@ -78,7 +78,7 @@ func (s *synchronization) mayRestore(damage string, gone, alive bool) bool {
 
 // restore registers the task again, with its checks as they are.
 func (s *synchronization) restore(ctx context.Context, found registration.Found, now statuses, damage string) error {
-	log := s.Log.With("node", s.task.Registration.Service.Node, "damage", damage)
+	log := s.Log.With("node", s.task.Registration.Node(), "damage", damage)
 	gone := s.task.Registration.Gone(found)
 	if err := s.note(s.upkeep.tried(s.Now(), gone)); err != nil {
 		return fmt.Errorf("register again: %w", err)

@@ -143,7 +143,7 @@ func (s *synchronization) readTold(ctx context.Context) (memory, error) {
 			return memory{statuses: told}, nil
 		}
 	}
-	s.Log.Warn("Consul has none of the task's checks: is its node still in the catalog? The next runs look after that", "node", s.task.Registration.Service.Node)
+	s.Log.Warn("Consul has none of the task's checks: is its node still in the catalog? The next runs look after that", "node", s.task.Registration.Node())
 	s.keep(s.upkeep.lost(s.Refresh))
 	return memory{}, nil
 }
@@ -275,7 +275,7 @@ func (s *synchronization) write(ctx context.Context, checks api.HealthChecks) er
 	for _, check := range checks {
 		ops = append(ops, &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: *check}})
 	}
-	node := s.task.Registration.Service.Node
+	node := s.task.Registration.Node()
 	err := s.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		var answer api.TxnResponse
 		_, err := client.Raw().Write("/v1/txn", ops, &answer, (&api.WriteOptions{}).WithContext(ctx))

@@ -50,9 +50,13 @@ func containersHealth(names []string, task taskmeta.Task) []status {
 // verdict decides what every check of the task is. Mesh traffic follows the
 // sidecar's checks and not the service's, so the sidecar's is critical as long
 // as any of the service's is, and not known while none is and one is not known.
+// Of a gateway, only Envoy counts.
 func verdict(r registration.Registration, service []status, envoyReady error) statuses {
 	now := statuses{}
 	sidecar := status{api.HealthPassing, "Envoy is ready and the service is healthy"}
+	if r.Service.Service == nil {
+		sidecar.Output = "Envoy is ready"
+	}
 	for i, check := range r.Service.Checks {
 		found := service[i]
 		if found.Status != "" {

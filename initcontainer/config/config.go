@@ -29,6 +29,7 @@ const (
 	DefaultAdminBindPort      = 19000
 	DefaultPublicListenerPort = 20000
 	DefaultHealthCheckPort    = 22000
+	DefaultGatewayPort        = 8443
 	DefaultLocalServiceAddr   = "127.0.0.1"
 	DefaultUpstreamBindAddr   = "127.0.0.1"
 	DefaultCheckTimeout       = 2 * time.Second
@@ -45,7 +46,8 @@ type Config struct {
 
 	ConsulServers ConsulServers
 	Login         *login.Method // nil is no login
-	Service       Service
+	Service       Service       // zero, where there is a Gateway
+	Gateway       *Gateway      // nil, where the task is a service
 	Proxy         Proxy
 
 	// Warnings are of fields that were accepted and have no effect, or one that
@@ -69,6 +71,26 @@ type Service struct {
 	HealthSyncContainers []string
 }
 
+// Gateway is the registration of a task that is nothing but Envoy.
+type Gateway struct {
+	Kind     string // as Consul has it: mesh-gateway, api-gateway, …
+	Name     string // "" is the task family, lower-cased
+	Tags     []string
+	Meta     map[string]string
+	LAN, WAN GatewayAddress
+}
+
+// GatewayAddress is where others reach a gateway.
+type GatewayAddress struct {
+	Address string // an IP address or a DNS name; "" is the task's own
+	Port    int
+}
+
+// HasListener tells whether Consul has Envoy listen at the LAN port whatever
+// else is configured. The listeners of the other kinds, and their ports, are in
+// configuration entries of Consul's.
+func (g *Gateway) HasListener() bool { return g.Kind == MeshGateway || g.Kind == TerminatingGateway }
+
 // Weights of a service instance in DNS SRV answers and in load balancing.
 type Weights struct{ Passing, Warning int }
 
@@ -86,7 +108,8 @@ type Check struct {
 	Timeout       time.Duration
 }
 
-// Proxy is the sidecar's registration and Envoy's own settings.
+// Proxy is the sidecar's registration and Envoy's own settings. Of a gateway's,
+// only the latter are there, and Config.
 type Proxy struct {
 	LocalServiceAddress string
 	PublicListenerPort  int

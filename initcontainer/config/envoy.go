@@ -58,10 +58,6 @@ func readEnvoySettings(d *document, getenv func(string) string) EnvoySettings {
 	for _, name := range []string{"envoy_bootstrap_json_tpl", "envoy_telemetry_collector_bind_socket_dir", "envoy_hcp_metrics_bind_socket_dir"} {
 		d.refuseObject(name, notYet)
 	}
-	d.refuseObject("envoy_ready_bind_addr", "use proxy.healthCheckPort")
-	// They move the listener that check probes and other Envoys are sent to.
-	d.refuseObject("bind_port", "use proxy.publicListenerPort")
-	d.refuseObject("bind_address", "remove it: Envoy listens on the task's address")
 	return settings
 }
 

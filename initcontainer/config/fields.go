@@ -28,8 +28,14 @@ func readConfig(root *document, getenv func(string) string) Config {
 		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),
 		LogLevel:      readLogLevel(root),
 		ConsulServers: readConsulServers(root.section("consulServers"), getenv),
-		Service:       readService(root),
-		Proxy:         readProxy(root.section("proxy"), getenv),
+	}
+	if root.has("gateway") && !root.has("service") {
+		readGateway(root, &cfg, getenv)
+	} else {
+		root.refuseObject("gateway", "a task is a service or a gateway: keep one of them")
+		cfg.Service = readService(root)
+		cfg.Proxy = readProxy(root.section("proxy"), getenv)
+		cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
 	}
 	cfg.Login = readLogin(root, cfg.ConsulServers)
 	warnOfPlaintext(root, cfg.ConsulServers, cfg.Login)
@@ -37,14 +43,12 @@ func readConfig(root *document, getenv func(string) string) Config {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
 	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
-	cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
-	if len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
+	if cfg.Gateway == nil && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
 	checkPorts(root, cfg)
 
 	root.oneOfBuilt("topology", "direct", "client-agent", "dataplane")
-	root.refuseObject("gateway", notYet)
 	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
 
 	root.ignore("controller")
@@ -113,8 +117,8 @@ func readLogLevel(root *document) slog.Level {
 func readService(root *document) Service {
 	d := root.object("service")
 	if d == nil {
-		if !root.has("gateway") && !root.has("service") {
-			root.fault("service", "nothing", `want an object with at least the application's port: "service": {"port": 8080}`)
+		if !root.has("service") {
+			root.fault("service", "nothing", `want an object with at least the application's port: "service": {"port": 8080}; or, for a gateway, "gateway": {"kind": "mesh-gateway"}`)
 		}
 		return Service{}
 	}
@@ -125,9 +129,7 @@ func readService(root *document) Service {
 		Meta:              d.textMap("meta"),
 		EnableTagOverride: d.boolean("enableTagOverride", false),
 	}
-	if service.Name != "" && !ValidServiceName(service.Name) {
-		d.fault("name", show(service.Name), "want lower-case letters, digits, - and _, beginning and ending with a letter or digit, and not consul, the name of Consul's own servers")
-	}
+	d.serviceName("name", service.Name)
 	if !d.has("port") {
 		d.fault("port", "nothing", "want the port on which the application listens")
 	}
@@ -148,6 +150,13 @@ func readService(root *document) Service {
 	d.refuseSwitch("networkResilienceConfig", false, "enabled", "outlierDetection")
 	d.end()
 	return service
+}
+
+// serviceName accepts what Consul can serve, and nothing, for the task family.
+func (d *document) serviceName(name, value string) {
+	if value != "" && !ValidServiceName(value) {
+		d.fault(name, show(value), "want lower-case letters, digits, - and _, beginning and ending with a letter or digit, and not consul, the name of Consul's own servers")
+	}
 }
 
 // httpToken is what HTTP allows for methods and the names of headers (RFC 9110).
@@ -282,15 +291,16 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 		LocalServiceAddress: d.text("localServiceAddress", DefaultLocalServiceAddr),
 		PublicListenerPort:  d.port("publicListenerPort", DefaultPublicListenerPort),
 		HealthCheckPort:     d.port("healthCheckPort", DefaultHealthCheckPort),
-		AdminBindAddress:    d.text("adminBindAddress", DefaultAdminBindAddress),
-		AdminBindPort:       d.port("adminBindPort", DefaultAdminBindPort),
 		MeshGatewayMode:     readMeshGateway(d),
-		UID:                 d.integer("uid", -1, 0, 1<<31-1),
 		Config:              d.opaque("config"),
 		Envoy:               readEnvoySettings(d.section("config"), getenv),
 	}
-	// Envoy resolves no names here.
-	d.ipAddress("adminBindAddress", proxy.AdminBindAddress)
+	// They move the listeners that check probes and other Envoys are sent to.
+	config := d.section("config")
+	config.refuseObject("envoy_ready_bind_addr", "use proxy.healthCheckPort")
+	config.refuseObject("bind_port", "use proxy.publicListenerPort")
+	config.refuseObject("bind_address", "remove it: Envoy listens on the task's address")
+	readEnvoyItself(d, &proxy)
 	d.ipAddress("localServiceAddress", proxy.LocalServiceAddress)
 	for _, item := range d.objects("upstreams") {
 		proxy.Upstreams = append(proxy.Upstreams, readUpstream(item))
@@ -298,6 +308,14 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 	d.refuseObject("expose", notYet)
 	d.end()
 	return proxy
+}
+
+// readEnvoyItself reads what every Envoy has, a sidecar and a gateway.
+func readEnvoyItself(d *document, proxy *Proxy) {
+	proxy.AdminBindAddress = d.text("adminBindAddress", DefaultAdminBindAddress)
+	proxy.AdminBindPort = d.port("adminBindPort", DefaultAdminBindPort)
+	proxy.UID = d.integer("uid", -1, 0, 1<<31-1)
+	d.ipAddress("adminBindAddress", proxy.AdminBindAddress) // Envoy resolves no names here
 }
 
 func (d *document) ipAddress(name, value string) {
@@ -358,6 +376,10 @@ func checkPorts(root *document, cfg Config) {
 		{"proxy.healthCheckPort", ownAddress, cfg.Proxy.HealthCheckPort},
 		{"proxy.adminBindPort", cfg.Proxy.AdminBindAddress, cfg.Proxy.AdminBindPort},
 	}
+	settings := "proxy.config"
+	if cfg.Gateway != nil {
+		listeners, settings = gatewayListeners(cfg), "gateway.proxy.config"
+	}
 	for i, upstream := range cfg.Proxy.Upstreams {
 		listeners = append(listeners, listener{fmt.Sprintf("proxy.upstreams[%d].localBindPort", i), upstream.LocalBindAddress, upstream.LocalBindPort})
 	}
@@ -365,8 +387,8 @@ func checkPorts(root *document, cfg Config) {
 		field string
 		at    netip.AddrPort
 	}{
-		{"proxy.config.envoy_prometheus_bind_addr", cfg.Proxy.Envoy.PrometheusBindAddr},
-		{"proxy.config.envoy_stats_bind_addr", cfg.Proxy.Envoy.StatsBindAddr},
+		{settings + ".envoy_prometheus_bind_addr", cfg.Proxy.Envoy.PrometheusBindAddr},
+		{settings + ".envoy_stats_bind_addr", cfg.Proxy.Envoy.StatsBindAddr},
 	} {
 		if stats.at.IsValid() {
 			listeners = append(listeners, listener{stats.field, stats.at.Addr().String(), int(stats.at.Port())})

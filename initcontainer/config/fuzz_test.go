@@ -31,6 +31,9 @@ func FuzzRead(f *testing.F) {
 		`{"consulServers": {"defaults": {"caCertFile": "/nowhere", "caCertParameter": ""}, "grpc": {"caCertParameter": "/ca"}}, "service": {"port": 80}, "proxy": {"uid": 4294967295}}`,
 		`{` + servers + `, "service": {"port": 80}, "consulLogin": {"enabled": true, "method": "m", "includeEntity": false, "meta": {"a": "b"}, "region": "eu-west-1", "datacenter": "dc1", "stsEndpoint": "https://sts.example.com", "serverIdHeaderValue": "x"}}`,
 		`{` + servers + `, "service": {"port": 80}, "proxy": {"config": {"envoy_statsd_url": "$\n"}}}`,
+		`{` + servers + `, "gateway": {"kind": "mesh-gateway", "name": "gw", "tags": ["a"], "meta": {"k": "v"}, "healthCheckPort": 22001, "lanAddress": {"address": "10.0.0.5", "port": 8443},
+			"wanAddress": {"address": "gw.example.com", "port": 443}, "proxy": {"config": {"envoy_stats_bind_addr": "0.0.0.0:9102"}}}, "proxy": {"adminBindPort": 8443}, "healthSyncContainers": []}`,
+		`{` + servers + `, "gateway": {"kind": "api", "lanAddress": {"address": "0.0.0.0"}, "wanAddress": 7, "healthCheckPort": 8443}, "proxy": {"upstreams": []}}`,
 		`{"servce\n": {}, "": 1, "service": {"port": "80", "checks": [{"name": "a\u2028b", "tcp": ":1"}]}}`,
 	} {
 		f.Add(document)
@@ -85,10 +88,20 @@ func expectClear(t *testing.T, err error) {
 func expectUsable(t *testing.T, cfg Config) {
 	t.Helper()
 	ports := map[string]int{
-		"service.port": cfg.Service.Port, "consulServers.http.port": cfg.ConsulServers.HTTP.Port, "consulServers.grpc.port": cfg.ConsulServers.GRPC.Port,
-		"proxy.publicListenerPort": cfg.Proxy.PublicListenerPort, "proxy.healthCheckPort": cfg.Proxy.HealthCheckPort, "proxy.adminBindPort": cfg.Proxy.AdminBindPort,
+		"consulServers.http.port": cfg.ConsulServers.HTTP.Port, "consulServers.grpc.port": cfg.ConsulServers.GRPC.Port,
+		"proxy.healthCheckPort": cfg.Proxy.HealthCheckPort, "proxy.adminBindPort": cfg.Proxy.AdminBindPort,
 	}
-	addresses := map[string]string{"proxy.localServiceAddress": cfg.Proxy.LocalServiceAddress, "proxy.adminBindAddress": cfg.Proxy.AdminBindAddress}
+	addresses := map[string]string{"proxy.adminBindAddress": cfg.Proxy.AdminBindAddress}
+	if gateway := cfg.Gateway; gateway != nil {
+		ports["gateway.lanAddress.port"], ports["gateway.wanAddress.port"] = gateway.LAN.Port, gateway.WAN.Port
+		if gateway.Kind == "" || gateway.Name != "" && !ValidServiceName(gateway.Name) {
+			t.Errorf("a gateway of the kind %q, called %q", gateway.Kind, gateway.Name)
+		}
+	} else {
+		ports["service.port"], ports["proxy.publicListenerPort"] = cfg.Service.Port, cfg.Proxy.PublicListenerPort
+		addresses["proxy.localServiceAddress"] = cfg.Proxy.LocalServiceAddress
+		expectChecks(t, cfg.Service)
+	}
 	for _, upstream := range cfg.Proxy.Upstreams {
 		ports["upstream "+upstream.DestinationName] = upstream.LocalBindPort
 		addresses["upstream "+upstream.DestinationName] = upstream.LocalBindAddress
@@ -116,7 +129,6 @@ func expectUsable(t *testing.T, cfg Config) {
 		t.Error("there is nowhere to find the Consul servers")
 	}
 	expectSecure(t, cfg)
-	expectChecks(t, cfg.Service)
 }
 
 // expectSecure expects a CA and a name where there is TLS, and one source of

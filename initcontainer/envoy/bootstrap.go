@@ -24,11 +24,12 @@ const adminCluster = "self_admin"
 // object is a JSON object.
 type object = map[string]any
 
-// Sidecar is what a sidecar's bootstrap depends on.
+// Sidecar is what a sidecar's bootstrap depends on, and a gateway's, which is
+// the same: Consul tells them apart by what is registered.
 type Sidecar struct {
 	NodeName   string // Consul node
-	ProxyID    string
-	Service    string
+	ProxyID    string // or the gateway's ID
+	Service    string // or the gateway's name
 	Datacenter string
 	Address    netip.Addr // the task's
 	Volume     volume.Volume

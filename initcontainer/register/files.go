@@ -11,6 +11,7 @@ import (
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/envoy"
+	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/volume"
 	"ecsmesh/shared/consul"
 )
@@ -89,11 +90,10 @@ func (s *session) envoyUser() int {
 }
 
 func (s *session) sidecar(shared volume.Volume) envoy.Sidecar {
-	service := s.registered.Sidecar.Service
 	return envoy.Sidecar{
-		NodeName:   s.registered.Sidecar.Node,
-		ProxyID:    service.ID,
-		Service:    service.Proxy.DestinationServiceName,
+		NodeName:   s.registered.Node(),
+		ProxyID:    s.registered.Sidecar.Service.ID,
+		Service:    s.registered.Instance().Service,
 		Datacenter: s.datacenter,
 		Address:    s.address,
 		Volume:     shared,
@@ -118,7 +118,7 @@ func (s *session) state() check.Task {
 		Containers:   s.Config.Service.HealthSyncContainers,
 		Envoy: check.Envoy{
 			Admin:          net.JoinHostPort(s.Config.Proxy.AdminBindAddress, strconv.Itoa(s.Config.Proxy.AdminBindPort)),
-			PublicListener: net.JoinHostPort(s.address.String(), strconv.Itoa(s.Config.Proxy.PublicListenerPort)),
+			PublicListener: s.publicListener(),
 		},
 		Servers:  s.servers,
 		Source:   s.source,
@@ -130,6 +130,19 @@ func (s *session) state() check.Task {
 		task.Token = &check.Token{Source: s.tokens, RenewAt: s.token.RenewAt()}
 	}
 	return task
+}
+
+// publicListener is where Envoy takes the mesh's traffic; "" where that is not
+// known here: Consul may have a gateway listen elsewhere, or not at all.
+func (s *session) publicListener() string {
+	port := s.Config.Proxy.PublicListenerPort
+	if gateway := s.Config.Gateway; gateway != nil {
+		if !gateway.HasListener() || registration.ChoosesWhereToListen(s.Config) {
+			return ""
+		}
+		port = gateway.LAN.Port
+	}
+	return net.JoinHostPort(s.address.String(), strconv.Itoa(port))
 }
 
 // writeRequests returns the checks as everybody may read them. Headers and

@@ -106,7 +106,7 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err := s.writeFiles(shared); err != nil {
 		return err
 	}
-	r.Log.Info("registered", "service", registered.Service.Service.ID, "node", registered.Service.Node, "address", address, "datacenter", s.datacenter)
+	r.Log.Info("registered", "service", registered.Instance().ID, "node", registered.Node(), "address", address, "datacenter", s.datacenter)
 	return nil
 }
 

@@ -133,5 +133,5 @@ func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 	case s.token.Secret == "":
 		return fmt.Errorf("%w; Consul wants an ACL token: set consulLogin.enabled", err)
 	}
-	return fmt.Errorf("%w; the token needs the service identity of %s, and node:write for nodes that begin with ecs-", err, s.registered.Service.Service.Service)
+	return fmt.Errorf("%w; the token needs the service identity of %s, and node:write for nodes that begin with ecs-", err, s.registered.Instance().Service)
 }

@@ -36,14 +36,14 @@ func (r Registration) Read(ctx context.Context, servers servers) (Found, error) 
 		meta *api.QueryMeta
 	)
 	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		node, meta, err = client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		node, meta, err = client.Catalog().NodeServiceList(r.Node(), (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
 	if err == nil {
 		err = consul.Complete(meta)
 	}
 	if err != nil {
-		return Found{}, fmt.Errorf("read node %s back: %w", r.Service.Node, err)
+		return Found{}, fmt.Errorf("read node %s back: %w", r.Node(), err)
 	}
 	if node == nil || node.Node == nil {
 		return Found{}, nil
@@ -59,14 +59,14 @@ func (r Registration) Read(ctx context.Context, servers servers) (Found, error) 
 func (r Registration) ReadChecks(ctx context.Context, servers servers) (checks api.HealthChecks, err error) {
 	var meta *api.QueryMeta
 	err = servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		checks, meta, err = client.Health().Node(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+		checks, meta, err = client.Health().Node(r.Node(), (&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
 	if err == nil {
 		err = consul.Complete(meta)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the checks of node %s back: %w", r.Service.Node, err)
+		return nil, fmt.Errorf("read the checks of node %s back: %w", r.Node(), err)
 	}
 	return checks, nil
 }
@@ -78,13 +78,13 @@ func (r Registration) Damage(found Found) string {
 	if found.Node == nil {
 		return "its node is gone"
 	}
-	if found.Node.Address != r.Service.Address {
+	if found.Node.Address != r.Sidecar.Address {
 		return fmt.Sprintf("its node's address is %s", found.Node.Address)
 	}
-	if at := difference(r.Service.NodeMeta, found.Node.Meta); at != "" {
+	if at := difference(r.Sidecar.NodeMeta, found.Node.Meta); at != "" {
 		return "its node's meta has another " + at
 	}
-	for _, part := range []api.CatalogRegistration{r.Service, r.Sidecar} {
+	for _, part := range r.parts() {
 		want := *part.Service
 		if want.EnableTagOverride {
 			want.Tags = nil // others may change them
@@ -100,10 +100,10 @@ func (r Registration) Damage(found Found) string {
 	return ""
 }
 
-// Gone tells whether Consul lacks the node, the service or the sidecar: it then
-// refuses their checks.
+// Gone tells whether Consul lacks the node or one of the parts: it then refuses
+// their checks.
 func (r Registration) Gone(found Found) bool {
-	return found.Node == nil || found.service(r.Service.Service.ID) < 0 || found.service(r.Sidecar.Service.ID) < 0
+	return found.Node == nil || slices.ContainsFunc(r.parts(), func(part api.CatalogRegistration) bool { return found.service(part.Service.ID) < 0 })
 }
 
 // difference returns the path of a part of want, as JSON has it, that have
@@ -197,7 +197,7 @@ func (r Registration) Restore(ctx context.Context, servers servers, found Found)
 		}
 	}
 	// The sidecar first: without it the service would pass, and nothing reach it.
-	for _, part := range []api.CatalogRegistration{r.Sidecar, r.keepTags(found)} {
+	for _, part := range slices.Backward(r.keepTags(found).parts()) {
 		err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 			_, err := client.Catalog().Register(&part, (&api.WriteOptions{}).WithContext(ctx))
 			return err
@@ -209,16 +209,18 @@ func (r Registration) Restore(ctx context.Context, servers servers, found Found)
 	return nil
 }
 
-// keepTags is the service with the tags that it has in Consul, where others may
-// change them.
-func (r Registration) keepTags(found Found) api.CatalogRegistration {
-	part := r.Service
-	if i := found.service(part.Service.ID); part.Service.EnableTagOverride && i >= 0 {
-		service := *part.Service
-		service.Tags = found.Services[i].Tags
-		part.Service = &service
+// keepTags is the registration with the tags that its service has in Consul,
+// where others may change them.
+func (r Registration) keepTags(found Found) Registration {
+	if r.Service.Service == nil || !r.Service.Service.EnableTagOverride {
+		return r
 	}
-	return part
+	if i := found.service(r.Service.Service.ID); i >= 0 {
+		service := *r.Service.Service
+		service.Tags = found.Services[i].Tags
+		r.Service.Service = &service
+	}
+	return r
 }
 
 // service is the index of a service, or -1.
@@ -229,7 +231,7 @@ func (f Found) service(id string) int {
 // succeededBy takes a node that has the task's address for its successor,
 // unless it is known to be in another VPC or to have registered before.
 func (r Registration) succeededBy(other *api.Node) bool {
-	own := r.Service.NodeMeta
+	own := r.Sidecar.NodeMeta
 	if theirs := other.Meta[mesh.MetaVPCID]; theirs != "" && own[mesh.MetaVPCID] != "" && theirs != own[mesh.MetaVPCID] {
 		return false
 	}
@@ -239,13 +241,13 @@ func (r Registration) succeededBy(other *api.Node) bool {
 
 // Remove takes the task out of the catalog.
 func (r Registration) Remove(ctx context.Context, servers servers) error {
-	gone := &api.CatalogDeregistration{Node: r.Service.Node}
+	gone := &api.CatalogDeregistration{Node: r.Node()}
 	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		_, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("remove node %s: %w", r.Service.Node, err)
+		return fmt.Errorf("remove node %s: %w", r.Node(), err)
 	}
 	return nil
 }

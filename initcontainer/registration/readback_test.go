@@ -22,7 +22,7 @@ func (o only) Do(ctx context.Context, attempt func(context.Context, *api.Client)
 // TestWhatConsulGivesBackIsNotDamaged holds for all that Consul fills in.
 func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
 	client := consultest.Start(t).Client
-	for id, document := range map[string]string{"a1": plain, "b2": rich} {
+	for id, document := range map[string]string{"a1": plain, "b2": rich, "c3": gateway, "d4": atLoadBalancer} {
 		r := build(t, id, document)
 		if _, err := r.Write(t.Context(), client); err != nil {
 			t.Fatal(err)

@@ -1,8 +1,10 @@
 // Package registration is what a task writes into Consul's catalog when it
-// starts: one node, the service and its sidecar proxy, and their checks.
+// starts: one node, the service and its sidecar proxy, or a gateway alone, and
+// their checks.
 package registration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,12 +20,17 @@ import (
 	"ecsmesh/shared/mesh"
 )
 
-// Registration is a task's part of the catalog: two calls of
-// /v1/catalog/register. A single /v1/txn would be one write, but it drops the
+// Registration is a task's part of the catalog: a call of /v1/catalog/register
+// for each of its parts. A single /v1/txn would be one write, but it drops the
 // sidecar's upstreams and its opaque configuration in silence.
 type Registration struct {
-	Service api.CatalogRegistration // with one check for each of the service's, then for each container
-	Sidecar api.CatalogRegistration // with the check that gates mesh traffic
+	// Service has one check for each of the service's, then for each container.
+	// It is zero where the task is a gateway.
+	Service api.CatalogRegistration `json:",omitzero"`
+
+	// Sidecar has the check that gates mesh traffic. Where the task is a gateway,
+	// it is that.
+	Sidecar api.CatalogRegistration
 }
 
 // notYetChecked is the output of a check before its first run.
@@ -32,19 +39,19 @@ const notYetChecked = "registered; not checked yet"
 // New builds a task's registration. All checks are critical: the task takes
 // traffic only after its own health check said that it can.
 func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Time) (Registration, error) {
-	name := cfg.Service.Name
-	if name == "" {
-		name = strings.ToLower(task.Family)
-		if !config.ValidServiceName(name) {
-			return Registration{}, fmt.Errorf("name the service: the task family %q can't be a service's name; set service.name", task.Family)
-		}
-	}
-	taskID := task.ARN.ID
 	node := api.CatalogRegistration{
-		Node:     mesh.NodeName(taskID),
+		Node:     mesh.NodeName(task.ARN.ID),
 		Address:  address.String(),
 		NodeMeta: nodeMeta(task, now),
 	}
+	if cfg.Gateway != nil {
+		return newGateway(cfg, task, node)
+	}
+	name, err := nameOf(cfg.Service.Name, task, "service")
+	if err != nil {
+		return Registration{}, err
+	}
+	taskID := task.ARN.ID
 	serviceID := mesh.ServiceID(name, taskID)
 	proxyID := mesh.ProxyID(serviceID)
 	meta := serviceMeta(cfg.Service.Meta, task)
@@ -94,6 +101,15 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 	}
 	sidecar.Checks = api.HealthChecks{newCheck(sidecar, mesh.EnvoyCheckID(proxyID), "Envoy and the service behind it", "")}
 	return Registration{Service: service, Sidecar: sidecar}, nil
+}
+
+// nameOf is the configured name or, without one, the task family's.
+func nameOf(configured string, task taskmeta.Task, what string) (string, error) {
+	name := cmp.Or(configured, strings.ToLower(task.Family))
+	if !config.ValidServiceName(name) {
+		return "", fmt.Errorf("name the %s: the task family %q can't be a name in Consul; set %s.name", what, task.Family, what)
+	}
+	return name, nil
 }
 
 func nodeMeta(task taskmeta.Task, now time.Time) map[string]string {
@@ -163,26 +179,42 @@ func upstreams(configured []config.Upstream) []api.Upstream {
 	return list
 }
 
+// parts are what is registered, in this order.
+func (r Registration) parts() []api.CatalogRegistration {
+	if r.Service.Service == nil {
+		return []api.CatalogRegistration{r.Sidecar}
+	}
+	return []api.CatalogRegistration{r.Service, r.Sidecar}
+}
+
+// Node is the name of the task's node.
+func (r Registration) Node() string { return r.Sidecar.Node }
+
+// Instance is what the task is in Consul: an instance of its service or, where
+// it has none, a gateway.
+func (r Registration) Instance() *api.AgentService { return r.parts()[0].Service }
+
 // Checks are all checks of the registration, the service's first.
 func (r Registration) Checks() api.HealthChecks {
 	return append(append(api.HealthChecks{}, r.Service.Checks...), r.Sidecar.Checks...)
 }
 
-// Write registers the service, then the sidecar, and returns the datacenter
-// they are in. Repeating it changes nothing but the checks, which begin again.
+// Write registers the service, then the sidecar, or the gateway, and returns the
+// datacenter they are in. Repeating it changes nothing but the checks, which
+// begin again.
 func (r Registration) Write(ctx context.Context, client *api.Client) (datacenter string, err error) {
 	options := (&api.WriteOptions{}).WithContext(ctx)
-	for _, part := range []api.CatalogRegistration{r.Service, r.Sidecar} {
+	for _, part := range r.parts() {
 		if _, err := client.Catalog().Register(&part, options); err != nil {
 			return "", fmt.Errorf("register %s on node %s: %w", part.Service.ID, part.Node, err)
 		}
 	}
-	node, _, err := client.Catalog().NodeServiceList(r.Service.Node, (&api.QueryOptions{}).WithContext(ctx))
+	node, _, err := client.Catalog().NodeServiceList(r.Node(), (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return "", fmt.Errorf("read node %s back: %w", r.Service.Node, err)
+		return "", fmt.Errorf("read node %s back: %w", r.Node(), err)
 	}
 	if node == nil || node.Node == nil {
-		return "", fmt.Errorf("read node %s back: it is not in the catalog", r.Service.Node)
+		return "", fmt.Errorf("read node %s back: it is not in the catalog", r.Node())
 	}
 	return node.Node.Datacenter, nil
 }
@@ -202,7 +234,7 @@ type Stale struct {
 // node would hide this task. A node whose VPC is unknown or another may be
 // alive, and stays.
 func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]Stale, error) {
-	own := r.Service
+	own := r.Sidecar
 	others, err := r.sharesAddress(ctx, client)
 	if err != nil {
 		return nil, err
@@ -224,10 +256,10 @@ func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]St
 
 // sharesAddress lists the other tasks' nodes that have this task's address.
 func (r Registration) sharesAddress(ctx context.Context, client *api.Client) ([]*api.Node, error) {
-	filter := fmt.Sprintf("Address == %q and Node != %q and Meta[%q] == %q", r.Service.Address, r.Service.Node, mesh.MetaSyntheticNode, "true")
+	filter := fmt.Sprintf("Address == %q and Node != %q and Meta[%q] == %q", r.Sidecar.Address, r.Node(), mesh.MetaSyntheticNode, "true")
 	nodes, _, err := client.Catalog().Nodes((&api.QueryOptions{Filter: filter}).WithContext(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("look for other nodes at %s: %w", r.Service.Address, err)
+		return nil, fmt.Errorf("look for other nodes at %s: %w", r.Sidecar.Address, err)
 	}
 	return slices.DeleteFunc(nodes, func(node *api.Node) bool { return !strings.HasPrefix(node.Node, mesh.NodePrefix) }), nil
 }

@@ -67,7 +67,7 @@ const (
 )
 
 func TestGoldenRegistrations(t *testing.T) {
-	for name, document := range map[string]string{"plain": plain, "rich": rich} {
+	for name, document := range map[string]string{"plain": plain, "rich": rich, "gateway": gateway, "gateway-at-load-balancer": atLoadBalancer} {
 		t.Run(name, func(t *testing.T) {
 			got, err := json.MarshalIndent(build(t, "0123456789abcdef", document), "", "  ")
 			if err != nil {
@@ -93,9 +93,10 @@ func TestGoldenRegistrations(t *testing.T) {
 func TestAFamilyThatIsNoServiceNameIsRefused(t *testing.T) {
 	odd := task(t, "1")
 	odd.Family = "_Api"
-	_, err := New(config.Config{}, odd, address, now)
-	if err == nil || !strings.Contains(err.Error(), "set service.name") {
-		t.Errorf("got %v", err)
+	for want, cfg := range map[string]config.Config{"set service.name": {}, "set gateway.name": {Gateway: &config.Gateway{}}} {
+		if _, err := New(cfg, odd, address, now); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Kinds of gateways, as Consul has them.
+const (
+	MeshGateway        = "mesh-gateway"
+	TerminatingGateway = "terminating-gateway"
+	APIGateway         = "api-gateway"
+	IngressGateway     = "ingress-gateway"
+)
+
+// readGateway reads the configuration of a task that is a gateway, and refuses
+// what only a service has.
+func readGateway(root *document, cfg *Config, getenv func(string) string) {
+	root.read = append(root.read, "service")
+	if containers := root.texts("healthSyncContainers"); len(containers) > 0 {
+		root.fault("healthSyncContainers", "a list", "remove it: a gateway is as healthy as its Envoy")
+	}
+	readGatewayProxy(root.section("proxy"), &cfg.Proxy)
+	cfg.Gateway = &Gateway{}
+	d := root.object("gateway")
+	if d == nil {
+		return // it is no object, which was said
+	}
+	kinds := []string{MeshGateway, APIGateway, TerminatingGateway, IngressGateway}
+	cfg.Gateway.Kind = d.oneOf("kind", MeshGateway, kinds...)
+	if !d.has("kind") {
+		d.fault("kind", "nothing", "want one of "+strings.Join(kinds, ", "))
+	}
+	cfg.Gateway.Name = d.text("name", "")
+	d.serviceName("name", cfg.Gateway.Name)
+	cfg.Gateway.Tags = d.texts("tags")
+	cfg.Gateway.Meta = d.textMap("meta")
+	cfg.Gateway.LAN = readGatewayAddress(d.section("lanAddress"))
+	cfg.Gateway.WAN = readGatewayAddress(d.section("wanAddress"))
+	cfg.Proxy.HealthCheckPort = d.port("healthCheckPort", DefaultHealthCheckPort)
+	proxy := d.section("proxy")
+	cfg.Proxy.Config = proxy.opaque("config")
+	settings := proxy.section("config")
+	cfg.Proxy.Envoy = readEnvoySettings(settings, getenv)
+	settings.refuseObject("envoy_ready_bind_addr", "use gateway.healthCheckPort")
+	proxy.end()
+	d.refuseEnterprise("namespace", "partition")
+	d.end()
+}
+
+// readGatewayProxy reads what is under proxy, of which a gateway has little.
+func readGatewayProxy(d *document, proxy *Proxy) {
+	const noApplication = "remove it: a gateway has no application"
+	readEnvoyItself(d, proxy)
+	d.refuseObject("config", "use gateway.proxy.config")
+	d.refuseObject("healthCheckPort", "use gateway.healthCheckPort")
+	d.refuseObject("publicListenerPort", "use gateway.lanAddress.port")
+	d.refuseObject("meshGateway", "remove it: Consul's configuration entries say how a gateway reaches others")
+	for _, name := range []string{"localServiceAddress", "upstreams", "expose"} {
+		d.refuseObject(name, noApplication)
+	}
+	d.end()
+}
+
+func readGatewayAddress(d *document) GatewayAddress {
+	found := GatewayAddress{Address: d.text("address", ""), Port: d.port("port", DefaultGatewayPort)}
+	if addr, err := netip.ParseAddr(found.Address); found.Address != "" && (err != nil && !isDNSName(found.Address) || err == nil && addr.IsUnspecified()) {
+		d.fault("address", show(found.Address), "want the IP address or DNS name at which others reach the gateway, or nothing, for the task's own address")
+	}
+	d.end()
+	return found
+}
+
+// gatewayListeners are the ports of a gateway that are known before Consul says
+// more.
+func gatewayListeners(cfg Config) []listener {
+	var listeners []listener
+	if cfg.Gateway.HasListener() {
+		listeners = append(listeners, listener{"gateway.lanAddress.port", ownAddress, cfg.Gateway.LAN.Port})
+	}
+	return append(listeners,
+		listener{"gateway.healthCheckPort", ownAddress, cfg.Proxy.HealthCheckPort},
+		listener{"proxy.adminBindPort", cfg.Proxy.AdminBindAddress, cfg.Proxy.AdminBindPort},
+	)
+}
