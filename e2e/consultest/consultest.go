@@ -73,9 +73,16 @@ func Start(t testing.TB) *Server {
 	return start(t, nil)
 }
 
-func start(t testing.TB, security *Security) *Server {
+// StartPeer is Start for a server that others can peer with, for which it has
+// the port GRPCTLSPort as well.
+func StartPeer(t testing.TB) *Server {
 	t.Helper()
-	s := newServer(t, freeAddr(t), security, "-dev")
+	return start(t, nil, "-hcl", fmt.Sprintf("ports { grpc_tls = %d }", GRPCTLSPort))
+}
+
+func start(t testing.TB, security *Security, args ...string) *Server {
+	t.Helper()
+	s := newServer(t, freeAddr(t), security, append([]string{"-dev"}, args...)...)
 	s.run(t)
 	await(t, s, s.ready)
 	return s

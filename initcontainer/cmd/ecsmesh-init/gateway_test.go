@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/e2e/consultest"
+	"ecsmesh/e2e/tools"
+)
+
+// meshTask is a task at an address of its own, with its program, a real Envoy
+// and Envoy's health check.
+type meshTask struct {
+	id      string
+	address string
+	env     []string
+	volume  string
+}
+
+// startTask registers a task and runs its Envoy until the test ends. OWN in the
+// configuration's fields stands for the task's address.
+func startTask(t *testing.T, consul *consultest.Server, fields string) *meshTask {
+	t.Helper()
+	task := &meshTask{
+		id:      fmt.Sprintf("%032x", rand.Uint64()),
+		address: netip.AddrFrom4([4]byte{127, 6, byte(rand.IntN(256)), byte(1 + rand.IntN(254))}).String(),
+		volume:  t.TempDir(),
+	}
+	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
+	}))
+	t.Cleanup(metadata.Close)
+	task.env = []string{
+		"PATH=" + os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4=" + metadata.URL,
+		fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": false}}, %s}`,
+			task.volume, consul.Addr, strings.ReplaceAll(fields, "OWN", task.address)),
+	}
+	if code, log := task.run(t, binary, "register"); code != 0 {
+		t.Fatalf("exit %d:\n%s", code, log)
+	}
+	task.startEnvoy(t)
+	return task
+}
+
+func (m *meshTask) run(t *testing.T, program string, args ...string) (code int, log string) {
+	t.Helper()
+	command := exec.Command(program, args...)
+	command.Env = m.env
+	return finish(t, command)
+}
+
+func (m *meshTask) startEnvoy(t *testing.T) {
+	t.Helper()
+	program, err := tools.Envoy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	command := exec.Command(program, "-c", filepath.Join(m.volume, "envoy-bootstrap.json"), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+	command.Stdout, command.Stderr = &log, &log
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+		if t.Failed() {
+			t.Logf("Envoy's log at %s:\n%s", m.address, &log)
+		}
+	})
+}
+
+// check is Envoy's health check.
+func (m *meshTask) check(t *testing.T) (code int, log string) {
+	t.Helper()
+	return m.run(t, filepath.Join(m.volume, "bin/ecsmesh-init"), "check")
+}
+
+// awaitHealthy runs Envoy's health check until it passes, as ECS does, and
+// expects Consul to know then.
+func (m *meshTask) awaitHealthy(t *testing.T, consul *consultest.Server) {
+	t.Helper()
+	await(t, "the task at "+m.address+" to be healthy", func() error {
+		if code, log := m.check(t); code != 0 {
+			return fmt.Errorf("exit %d:\n%s", code, log)
+		}
+		checks, _, err := consul.Client.Health().Node("ecs-"+m.id, nil)
+		if err == nil && (len(checks) == 0 || checks.AggregatedStatus() != api.HealthPassing) {
+			err = fmt.Errorf("Consul has %+v", checks)
+		}
+		return err
+	})
+}
+
+// admin is a page of the admin interface of the task's Envoy.
+func (m *meshTask) admin(page string) (string, error) {
+	return get("http://" + net.JoinHostPort(m.address, "19000") + page)
+}
+
+func await(t *testing.T, what string, holds func() error) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		err := holds()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waiting for %s: not after %s: %v", what, patience, err)
+		}
+	}
+}
+
+// awaitAnswer asks until the answer is what it should be.
+func awaitAnswer(t *testing.T, url, want string) {
+	t.Helper()
+	await(t, "an answer from "+url, func() error {
+		got, err := get(url)
+		if err == nil && got != want {
+			err = fmt.Errorf("it is %q", got)
+		}
+		return err
+	})
+}
+
+func get(url string) (string, error) {
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	return string(content), err
+}
+
+// serveAt answers with a text at a port of an address.
+func serveAt(t *testing.T, address string, port int, text string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, fmt.Sprint(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
+	_ = server.Listener.Close()
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+}
+
+// configure writes configuration entries. They are JSON, since the client of
+// Consul's has fields that only later servers know.
+func configure(t *testing.T, consul *consultest.Server, entries ...string) {
+	t.Helper()
+	for _, entry := range entries {
+		if _, err := consul.Client.Raw().Write("/v1/config", json.RawMessage(entry), nil, nil); err != nil {
+			t.Fatalf("%s: %v", entry, err)
+		}
+	}
+}
+
+// startService starts a task with a service that answers with its name, at
+// whose port 9001 its Envoy reaches an upstream.
+func startService(t *testing.T, consul *consultest.Server, name, upstream string) *meshTask {
+	t.Helper()
+	upstreams := ""
+	if upstream != "" {
+		upstreams = fmt.Sprintf(`, "upstreams": [{"localBindAddress": "OWN", "localBindPort": 9001, %s}]`, upstream)
+	}
+	task := startTask(t, consul, fmt.Sprintf(`"service": {"name": %q, "port": 8080}, "proxy": {"adminBindAddress": "OWN", "localServiceAddress": "OWN"%s}`, name, upstreams))
+	serveAt(t, task.address, 8080, name)
+	task.awaitHealthy(t, consul)
+	return task
+}
+
+func startGateway(t *testing.T, consul *consultest.Server, kind, more string) *meshTask {
+	t.Helper()
+	task := startTask(t, consul, fmt.Sprintf(`"gateway": {"kind": %q%s}, "proxy": {"adminBindAddress": "OWN"}`, kind, more))
+	task.awaitHealthy(t, consul)
+	return task
+}
+
+// TestGatewaysNeedNoEntries has them be ready before anything is configured in
+// Consul for them. API gateways alone wait.
+func TestGatewaysNeedNoEntries(t *testing.T) {
+	consul := consultest.Start(t)
+	for kind, listener := range map[string]string{
+		"mesh-gateway": "default:OWN:8443", "terminating-gateway": "default:OWN:8443", "ingress-gateway": "",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			task := startGateway(t, consul, kind, "")
+			listeners, err := task.admin("/listeners")
+			if err != nil || !strings.Contains(listeners, strings.ReplaceAll(listener, "OWN", task.address)) {
+				t.Errorf("the listeners are %v:\n%s", err, listeners)
+			}
+		})
+	}
+}
+
+// TestAGatewayBehindALoadBalancer is registered at an address that isn't the
+// task's, where its Envoy couldn't listen.
+func TestAGatewayBehindALoadBalancer(t *testing.T) {
+	consul := consultest.Start(t)
+	task := startGateway(t, consul, "mesh-gateway", `, "lanAddress": {"address": "192.0.2.1", "port": 8444}`)
+	instances, _, err := consul.Client.Health().Service("gateway", "", true, nil)
+	if err != nil || len(instances) != 1 || instances[0].Service.Address != "192.0.2.1" || instances[0].Service.Port != 8444 {
+		t.Errorf("the passing instances are %+v, %v", instances, err)
+	}
+	listeners, err := task.admin("/listeners")
+	if want := "default:" + task.address + ":8444"; err != nil || !strings.Contains(listeners, want) {
+		t.Errorf("no %s in %v:\n%s", want, err, listeners)
+	}
+}
+
+// TestATerminatingGatewayLeadsOut has a service reach one that is not in the
+// mesh.
+func TestATerminatingGatewayLeadsOut(t *testing.T) {
+	consul := consultest.Start(t)
+	outside := netip.AddrFrom4([4]byte{127, 7, byte(rand.IntN(256)), byte(1 + rand.IntN(254))}).String()
+	serveAt(t, outside, 8080, "outside")
+	legacy := &api.CatalogRegistration{Node: "legacy", Address: outside, NodeMeta: map[string]string{"external-node": "true"}, Service: &api.AgentService{Service: "outside", Port: 8080}}
+	if _, err := consul.Client.Catalog().Register(legacy, nil); err != nil {
+		t.Fatal(err)
+	}
+	startGateway(t, consul, "terminating-gateway", `, "name": "egress"`)
+	configure(t, consul, `{"Kind": "terminating-gateway", "Name": "egress", "Services": [{"Name": "outside"}]}`)
+	web := startService(t, consul, "web", `"destinationName": "outside"`)
+	awaitAnswer(t, "http://"+web.address+":9001/", "outside")
+}
+
+// TestAnAPIGatewayLeadsIn has who is not in the mesh reach a service by a route.
+func TestAnAPIGatewayLeadsIn(t *testing.T) {
+	consul := consultest.Start(t)
+	gateway := startTask(t, consul, `"gateway": {"kind": "api-gateway", "name": "edge"}, "proxy": {"adminBindAddress": "OWN"}`)
+	startService(t, consul, "web", "")
+	// Consul gives an API gateway nothing before it has its entry.
+	await(t, "Envoy to wait for Consul", func() error {
+		if code, log := gateway.check(t); code != 1 || !strings.Contains(log, "it waits for its configuration from Consul") {
+			return fmt.Errorf("exit %d:\n%s", code, log)
+		}
+		return nil
+	})
+	configure(t, consul,
+		`{"Kind": "service-defaults", "Name": "web", "Protocol": "http"}`,
+		`{"Kind": "api-gateway", "Name": "edge", "Listeners": [{"Name": "http", "Port": 8081, "Protocol": "http"}]}`,
+		`{"Kind": "http-route", "Name": "web", "Parents": [{"Kind": "api-gateway", "Name": "edge", "SectionName": "http"}],
+			"Rules": [{"Matches": [{"Path": {"Match": "prefix", "Value": "/shop"}}], "Services": [{"Name": "web"}]}]}`)
+	gateway.awaitHealthy(t, consul)
+	awaitAnswer(t, "http://"+gateway.address+":8081/shop", "web")
+	if _, err := get("http://" + gateway.address + ":8081/elsewhere"); err == nil || err.Error() != "404 Not Found" {
+		t.Errorf("a path without a route: %v", err)
+	}
+}
+
+// TestAnIngressGatewayLeadsIn is the older way.
+func TestAnIngressGatewayLeadsIn(t *testing.T) {
+	consul := consultest.Start(t)
+	gateway := startGateway(t, consul, "ingress-gateway", `, "name": "ingress"`)
+	startService(t, consul, "web", "")
+	configure(t, consul, `{"Kind": "ingress-gateway", "Name": "ingress", "Listeners": [{"Port": 8081, "Protocol": "tcp", "Services": [{"Name": "web"}]}]}`)
+	awaitAnswer(t, "http://"+gateway.address+":8081/", "web")
+}
+
+// TestMeshGatewaysJoinClusters has a service reach one of a cluster that is a
+// peer, by both clusters' gateways.
+func TestMeshGatewaysJoinClusters(t *testing.T) {
+	west, east := consultest.StartPeer(t), consultest.StartPeer(t)
+	token, _, err := east.Client.Peerings().GenerateToken(t.Context(), api.PeeringGenerateTokenRequest{PeerName: "west"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := west.Client.Peerings().Establish(t.Context(), api.PeeringEstablishRequest{PeerName: "east", PeeringToken: token.PeeringToken}, nil); err != nil {
+		t.Fatal(err)
+	}
+	configure(t, east, `{"Kind": "exported-services", "Name": "default", "Services": [{"Name": "api", "Consumers": [{"Peer": "west"}]}]}`)
+	startService(t, east, "api", "")
+	gateways := []*meshTask{startGateway(t, east, "mesh-gateway", ""), startGateway(t, west, "mesh-gateway", "")}
+	web := startService(t, west, "web", `"destinationName": "api", "destinationPeer": "east", "meshGateway": {"mode": "local"}`)
+	awaitAnswer(t, "http://"+web.address+":9001/", "api")
+	for _, gateway := range gateways {
+		passed, err := gateway.admin("/stats?usedonly&filter=^tcp.mesh_gateway.*downstream_cx_total")
+		if err != nil || passed == "" {
+			t.Errorf("nothing passed the gateway at %s: %v", gateway.address, err)
+		}
+	}
+}
