@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -23,6 +24,8 @@ import (
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/tools"
+	"ecsmesh/functions/setup-acl/acl"
+	"ecsmesh/shared/consul"
 )
 
 // meshTask is a task at an address of its own, with its program, a real Envoy
@@ -35,8 +38,9 @@ type meshTask struct {
 }
 
 // startTask registers a task and runs its Envoy until the test ends. OWN in the
-// configuration's fields stands for the task's address.
-func startTask(t *testing.T, consul *consultest.Server, fields string) *meshTask {
+// configuration's fields stands for the task's address. More goes into the
+// environment of the init container.
+func startTask(t *testing.T, server *consultest.Server, fields string, env ...string) *meshTask {
 	t.Helper()
 	task := &meshTask{
 		id:      fmt.Sprintf("%032x", rand.Uint64()),
@@ -47,11 +51,10 @@ func startTask(t *testing.T, consul *consultest.Server, fields string) *meshTask
 		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
 	}))
 	t.Cleanup(metadata.Close)
-	task.env = []string{
-		"PATH=" + os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4=" + metadata.URL,
-		fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": false}}, %s}`,
-			task.volume, consul.Addr, strings.ReplaceAll(fields, "OWN", task.address)),
-	}
+	task.env = append(env,
+		"PATH="+os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4="+metadata.URL,
+		fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": %t}}, %s}`,
+			task.volume, server.Addr, server.Security != nil, strings.ReplaceAll(fields, "OWN", task.address)))
 	if code, log := task.run(t, binary, "register"); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, log)
 	}
@@ -96,13 +99,13 @@ func (m *meshTask) check(t *testing.T) (code int, log string) {
 
 // awaitHealthy runs Envoy's health check until it passes, as ECS does, and
 // expects Consul to know then.
-func (m *meshTask) awaitHealthy(t *testing.T, consul *consultest.Server) {
+func (m *meshTask) awaitHealthy(t *testing.T, server *consultest.Server) {
 	t.Helper()
 	await(t, "the task at "+m.address+" to be healthy", func() error {
 		if code, log := m.check(t); code != 0 {
 			return fmt.Errorf("exit %d:\n%s", code, log)
 		}
-		checks, _, err := consul.Client.Health().Node("ecs-"+m.id, nil)
+		checks, _, err := server.Client.Health().Node("ecs-"+m.id, nil)
 		if err == nil && (len(checks) == 0 || checks.AggregatedStatus() != api.HealthPassing) {
 			err = fmt.Errorf("Consul has %+v", checks)
 		}
@@ -161,19 +164,19 @@ func serveAt(t *testing.T, address string, port int, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
-	_ = server.Listener.Close()
-	server.Listener = listener
-	server.Start()
-	t.Cleanup(server.Close)
+	served := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
+	_ = served.Listener.Close()
+	served.Listener = listener
+	served.Start()
+	t.Cleanup(served.Close)
 }
 
 // configure writes configuration entries. They are JSON, since the client of
 // Consul's has fields that only later servers know.
-func configure(t *testing.T, consul *consultest.Server, entries ...string) {
+func configure(t *testing.T, server *consultest.Server, entries ...string) {
 	t.Helper()
 	for _, entry := range entries {
-		if _, err := consul.Client.Raw().Write("/v1/config", json.RawMessage(entry), nil, nil); err != nil {
+		if _, err := server.Client.Raw().Write("/v1/config", json.RawMessage(entry), nil, nil); err != nil {
 			t.Fatalf("%s: %v", entry, err)
 		}
 	}
@@ -181,34 +184,34 @@ func configure(t *testing.T, consul *consultest.Server, entries ...string) {
 
 // startService starts a task with a service that answers with its name, at
 // whose port 9001 its Envoy reaches an upstream.
-func startService(t *testing.T, consul *consultest.Server, name, upstream string) *meshTask {
+func startService(t *testing.T, server *consultest.Server, name, upstream string) *meshTask {
 	t.Helper()
 	upstreams := ""
 	if upstream != "" {
 		upstreams = fmt.Sprintf(`, "upstreams": [{"localBindAddress": "OWN", "localBindPort": 9001, %s}]`, upstream)
 	}
-	task := startTask(t, consul, fmt.Sprintf(`"service": {"name": %q, "port": 8080}, "proxy": {"adminBindAddress": "OWN", "localServiceAddress": "OWN"%s}`, name, upstreams))
+	task := startTask(t, server, fmt.Sprintf(`"service": {"name": %q, "port": 8080}, "proxy": {"adminBindAddress": "OWN", "localServiceAddress": "OWN"%s}`, name, upstreams))
 	serveAt(t, task.address, 8080, name)
-	task.awaitHealthy(t, consul)
+	task.awaitHealthy(t, server)
 	return task
 }
 
-func startGateway(t *testing.T, consul *consultest.Server, kind, more string) *meshTask {
+func startGateway(t *testing.T, server *consultest.Server, kind, more string) *meshTask {
 	t.Helper()
-	task := startTask(t, consul, fmt.Sprintf(`"gateway": {"kind": %q%s}, "proxy": {"adminBindAddress": "OWN"}`, kind, more))
-	task.awaitHealthy(t, consul)
+	task := startTask(t, server, fmt.Sprintf(`"gateway": {"kind": %q%s}, "proxy": {"adminBindAddress": "OWN"}`, kind, more))
+	task.awaitHealthy(t, server)
 	return task
 }
 
 // TestGatewaysNeedNoEntries has them be ready before anything is configured in
 // Consul for them. API gateways alone wait.
 func TestGatewaysNeedNoEntries(t *testing.T) {
-	consul := consultest.Start(t)
+	server := consultest.Start(t)
 	for kind, listener := range map[string]string{
 		"mesh-gateway": "default:OWN:8443", "terminating-gateway": "default:OWN:8443", "ingress-gateway": "",
 	} {
 		t.Run(kind, func(t *testing.T) {
-			task := startGateway(t, consul, kind, "")
+			task := startGateway(t, server, kind, "")
 			listeners, err := task.admin("/listeners")
 			if err != nil || !strings.Contains(listeners, strings.ReplaceAll(listener, "OWN", task.address)) {
 				t.Errorf("the listeners are %v:\n%s", err, listeners)
@@ -220,9 +223,9 @@ func TestGatewaysNeedNoEntries(t *testing.T) {
 // TestAGatewayBehindALoadBalancer is registered at an address that isn't the
 // task's, where its Envoy couldn't listen.
 func TestAGatewayBehindALoadBalancer(t *testing.T) {
-	consul := consultest.Start(t)
-	task := startGateway(t, consul, "mesh-gateway", `, "lanAddress": {"address": "192.0.2.1", "port": 8444}`)
-	instances, _, err := consul.Client.Health().Service("gateway", "", true, nil)
+	server := consultest.Start(t)
+	task := startGateway(t, server, "mesh-gateway", `, "lanAddress": {"address": "192.0.2.1", "port": 8444}`)
+	instances, _, err := server.Client.Health().Service("gateway", "", true, nil)
 	if err != nil || len(instances) != 1 || instances[0].Service.Address != "192.0.2.1" || instances[0].Service.Port != 8444 {
 		t.Errorf("the passing instances are %+v, %v", instances, err)
 	}
@@ -235,24 +238,24 @@ func TestAGatewayBehindALoadBalancer(t *testing.T) {
 // TestATerminatingGatewayLeadsOut has a service reach one that is not in the
 // mesh.
 func TestATerminatingGatewayLeadsOut(t *testing.T) {
-	consul := consultest.Start(t)
+	server := consultest.Start(t)
 	outside := netip.AddrFrom4([4]byte{127, 7, byte(rand.IntN(256)), byte(1 + rand.IntN(254))}).String()
 	serveAt(t, outside, 8080, "outside")
 	legacy := &api.CatalogRegistration{Node: "legacy", Address: outside, NodeMeta: map[string]string{"external-node": "true"}, Service: &api.AgentService{Service: "outside", Port: 8080}}
-	if _, err := consul.Client.Catalog().Register(legacy, nil); err != nil {
+	if _, err := server.Client.Catalog().Register(legacy, nil); err != nil {
 		t.Fatal(err)
 	}
-	startGateway(t, consul, "terminating-gateway", `, "name": "egress"`)
-	configure(t, consul, `{"Kind": "terminating-gateway", "Name": "egress", "Services": [{"Name": "outside"}]}`)
-	web := startService(t, consul, "web", `"destinationName": "outside"`)
+	startGateway(t, server, "terminating-gateway", `, "name": "egress"`)
+	configure(t, server, `{"Kind": "terminating-gateway", "Name": "egress", "Services": [{"Name": "outside"}]}`)
+	web := startService(t, server, "web", `"destinationName": "outside"`)
 	awaitAnswer(t, "http://"+web.address+":9001/", "outside")
 }
 
 // TestAnAPIGatewayLeadsIn has who is not in the mesh reach a service by a route.
 func TestAnAPIGatewayLeadsIn(t *testing.T) {
-	consul := consultest.Start(t)
-	gateway := startTask(t, consul, `"gateway": {"kind": "api-gateway", "name": "edge"}, "proxy": {"adminBindAddress": "OWN"}`)
-	startService(t, consul, "web", "")
+	server := consultest.Start(t)
+	gateway := startTask(t, server, `"gateway": {"kind": "api-gateway", "name": "edge"}, "proxy": {"adminBindAddress": "OWN"}`)
+	startService(t, server, "web", "")
 	// Consul gives an API gateway nothing before it has its entry.
 	await(t, "Envoy to wait for Consul", func() error {
 		if code, log := gateway.check(t); code != 1 || !strings.Contains(log, "it waits for its configuration from Consul") {
@@ -260,12 +263,12 @@ func TestAnAPIGatewayLeadsIn(t *testing.T) {
 		}
 		return nil
 	})
-	configure(t, consul,
+	configure(t, server,
 		`{"Kind": "service-defaults", "Name": "web", "Protocol": "http"}`,
 		`{"Kind": "api-gateway", "Name": "edge", "Listeners": [{"Name": "http", "Port": 8081, "Protocol": "http"}]}`,
 		`{"Kind": "http-route", "Name": "web", "Parents": [{"Kind": "api-gateway", "Name": "edge", "SectionName": "http"}],
 			"Rules": [{"Matches": [{"Path": {"Match": "prefix", "Value": "/shop"}}], "Services": [{"Name": "web"}]}]}`)
-	gateway.awaitHealthy(t, consul)
+	gateway.awaitHealthy(t, server)
 	awaitAnswer(t, "http://"+gateway.address+":8081/shop", "web")
 	if _, err := get("http://" + gateway.address + ":8081/elsewhere"); err == nil || err.Error() != "404 Not Found" {
 		t.Errorf("a path without a route: %v", err)
@@ -274,10 +277,10 @@ func TestAnAPIGatewayLeadsIn(t *testing.T) {
 
 // TestAnIngressGatewayLeadsIn is the older way.
 func TestAnIngressGatewayLeadsIn(t *testing.T) {
-	consul := consultest.Start(t)
-	gateway := startGateway(t, consul, "ingress-gateway", `, "name": "ingress"`)
-	startService(t, consul, "web", "")
-	configure(t, consul, `{"Kind": "ingress-gateway", "Name": "ingress", "Listeners": [{"Port": 8081, "Protocol": "tcp", "Services": [{"Name": "web"}]}]}`)
+	server := consultest.Start(t)
+	gateway := startGateway(t, server, "ingress-gateway", `, "name": "ingress"`)
+	startService(t, server, "web", "")
+	configure(t, server, `{"Kind": "ingress-gateway", "Name": "ingress", "Listeners": [{"Port": 8081, "Protocol": "tcp", "Services": [{"Name": "web"}]}]}`)
 	awaitAnswer(t, "http://"+gateway.address+":8081/", "web")
 }
 
@@ -302,5 +305,54 @@ func TestMeshGatewaysJoinClusters(t *testing.T) {
 		if err != nil || passed == "" {
 			t.Errorf("nothing passed the gateway at %s: %v", gateway.address, err)
 		}
+	}
+}
+
+// TestGatewaysWithTheirRights has a Consul that denies by default, and what
+// setup-acl makes in it: the token of each kind is one that a login gives.
+func TestGatewaysWithTheirRights(t *testing.T) {
+	server := consultest.StartSecure(t)
+	servers, err := consul.NewServers([]netip.Addr{server.Addr}, consul.Options{
+		Port: consultest.HTTPSPort, TLS: &consul.TLS{CA: server.CA, ServerName: consul.ServerName(consultest.Datacenter)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.UseToken(server.Token, time.Time{})
+	stack, err := acl.ParseStack("arn:aws:cloudformation:eu-west-1:123456789012:stack/ecsmesh/0a1b2c3d-0000-0000-0000-000000000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	system, err := acl.Open(t.Context(), servers, stack, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := acl.Settings{
+		TasksMethod: "tasks", TaskRoles: []string{"arn:aws:iam::123456789012:role/gateways/*"}, TaskTokenTTL: time.Hour,
+		FunctionsMethod: "functions",
+	}
+	if err := system.Make(t.Context(), settings); err != nil {
+		t.Fatal(err)
+	}
+	configure(t, server, `{"Kind": "api-gateway", "Name": "api-gateway", "Listeners": [{"Name": "http", "Port": 8081, "Protocol": "http"}]}`)
+	for kind, roles := range map[string][]string{
+		"mesh-gateway":        {"tasks-task", "tasks-mesh-gateway"},
+		"api-gateway":         {"tasks-task", "tasks-api-gateway"},
+		"terminating-gateway": {"tasks-task", "tasks-terminating-gateway"},
+		"ingress-gateway":     {"tasks-task"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			wanted := &api.ACLToken{ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: kind}}}
+			for _, role := range roles {
+				wanted.Roles = append(wanted.Roles, &api.ACLTokenRoleLink{Name: role})
+			}
+			token, _, err := server.Client.ACL().TokenCreate(wanted, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			task := startTask(t, server, fmt.Sprintf(`"gateway": {"kind": %q, "name": %q}, "proxy": {"adminBindAddress": "OWN"}`, kind, kind),
+				"CONSUL_CACERT_PEM="+server.CA, "CONSUL_HTTP_TOKEN="+token.SecretID)
+			task.awaitHealthy(t, server)
+		})
 	}
 }
