@@ -92,43 +92,50 @@ type container struct {
 	MountPoints []struct{ ReadOnly bool }
 }
 
-// TestContainersMayDoTheLeast holds the example to it, of which users make their
+// TestContainersMayDoTheLeast holds the examples to it, of which users make their
 // own task definitions.
 func TestContainersMayDoTheLeast(t *testing.T) {
-	seen := 0
-	for id, containers := range definitions(t) {
-		for _, c := range containers {
-			seen++
-			if c.Privileged || len(c.LinuxParameters.Capabilities.Add) > 0 {
-				t.Errorf("%s: %s has more rights than containers have by default", id, c.Name)
-			}
-			if c.Name != "ecsmesh-init" && c.Name != "envoy" {
-				// What an application does else is its own business.
-				for _, mount := range c.MountPoints {
-					if !mount.ReadOnly {
-						t.Errorf("%s: %s may change what Envoy starts with", id, c.Name)
-					}
-				}
-				continue
-			}
-			if c.User != envoyUser {
-				t.Errorf("%s: %s runs as user %q, want %s", id, c.Name, c.User, envoyUser)
-			}
-			if !c.ReadonlyRootFilesystem || !slices.Equal(c.LinuxParameters.Capabilities.Drop, []string{"ALL"}) {
-				t.Errorf("%s: %s has a file system to write to, or capabilities: %+v", id, c.Name, c)
+	for file, want := range map[string]int{"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2} {
+		seen := 0
+		for id, containers := range definitions(t, file) {
+			for _, c := range containers {
+				seen++
+				expectTheLeast(t, file+" "+id, c)
 			}
 		}
-	}
-	if seen != 6 {
-		t.Errorf("there are %d containers in the example, want two tasks of three", seen)
+		if seen != want {
+			t.Errorf("there are %d containers in %s, want %d", seen, file, want)
+		}
 	}
 }
 
-// definitions are the example's task definitions, with their containers.
-func definitions(t *testing.T) map[string][]container {
+func expectTheLeast(t *testing.T, id string, c container) {
+	t.Helper()
+	if c.Privileged || len(c.LinuxParameters.Capabilities.Add) > 0 {
+		t.Errorf("%s: %s has more rights than containers have by default", id, c.Name)
+	}
+	if c.Name != "ecsmesh-init" && c.Name != "envoy" {
+		// What an application does else is its own business.
+		for _, mount := range c.MountPoints {
+			if !mount.ReadOnly {
+				t.Errorf("%s: %s may change what Envoy starts with", id, c.Name)
+			}
+		}
+		return
+	}
+	if c.User != envoyUser {
+		t.Errorf("%s: %s runs as user %q, want %s", id, c.Name, c.User, envoyUser)
+	}
+	if !c.ReadonlyRootFilesystem || !slices.Equal(c.LinuxParameters.Capabilities.Drop, []string{"ALL"}) {
+		t.Errorf("%s: %s has a file system to write to, or capabilities: %+v", id, c.Name, c)
+	}
+}
+
+// definitions are an example's task definitions, with their containers.
+func definitions(t *testing.T, file string) map[string][]container {
 	t.Helper()
 	var document any
-	if err := yaml.Unmarshal([]byte(read(t, "examples/mesh-tasks.yaml")), &document); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, file)), &document); err != nil {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(document)

@@ -45,26 +45,8 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
 		l.meshStack.Lock()
 		defer l.meshStack.Unlock()
-		parameters := map[string]string{
-			"Cluster":              MeshCluster,
-			"Subnets":              "subnet-0ec5a,subnet-0ec5b",
-			"SecurityGroups":       "sg-0ec5",
-			"InitImage":            initImage,
-			"EnvoyImage":           envoyImage,
-			"AppImage":             appImage,
-			"ServersParameterName": ServersParameter,
-			"BootstrapDir":         bootstrapDir,
-			"LocalAddress":         address.String(),
-			"RefreshInterval":      refreshInterval,
-			"WebDesiredCount":      "0",
-			"ApiDesiredCount":      "0",
-		}
-		if l.security != nil {
-			maps.Copy(parameters, map[string]string{
-				"ConsulTls": "ENABLED", "ConsulCaParameterName": CAParameter,
-				"ConsulLogin": "ENABLED", "ConsulLoginServerId": serverID,
-			})
-		}
+		parameters := l.taskParameters(address)
+		maps.Copy(parameters, map[string]string{"AppImage": appImage, "WebDesiredCount": "0", "ApiDesiredCount": "0"})
 		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, parameters)
 		if err != nil {
 			return ecs.TaskDefinition{}, err
@@ -72,6 +54,46 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 		arn := outputs[map[string]string{"web": "WebTaskDefinition", "api": "ApiTaskDefinition"}[name]]
 		return l.taskDefinition(ctx, arn)
 	}
+}
+
+// taskParameters are those that the examples with tasks of the mesh share, for a
+// task that will have an address.
+func (l *Lab) taskParameters(address netip.Addr) map[string]string {
+	parameters := map[string]string{
+		"Cluster":              MeshCluster,
+		"Subnets":              "subnet-0ec5a,subnet-0ec5b",
+		"SecurityGroups":       "sg-0ec5",
+		"InitImage":            initImage,
+		"EnvoyImage":           envoyImage,
+		"ServersParameterName": ServersParameter,
+		"BootstrapDir":         bootstrapDir,
+		"LocalAddress":         address.String(),
+		"RefreshInterval":      refreshInterval,
+	}
+	if l.security != nil {
+		maps.Copy(parameters, map[string]string{
+			"ConsulTls": "ENABLED", "ConsulCaParameterName": CAParameter,
+			"ConsulLogin": "ENABLED", "ConsulLoginServerId": serverID,
+		})
+	}
+	return parameters
+}
+
+// CreateGateway creates a service of gateways, which has no tasks yet, by its
+// example.
+func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
+	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+		l.meshStack.Lock()
+		defer l.meshStack.Unlock()
+		parameters := l.taskParameters(address)
+		maps.Copy(parameters, map[string]string{"GatewayKind": kind, "GatewayName": name, "DesiredCount": "0"})
+		outputs, err := l.Emulator.Deploy(ctx, name, filepath.Join(l.root, "examples", "gateway.yaml"), nil, parameters)
+		if err != nil {
+			return ecs.TaskDefinition{}, err
+		}
+		return l.taskDefinition(ctx, outputs["TaskDefinition"])
+	}
+	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
 }
 
 func (l *Lab) taskDefinition(ctx context.Context, arn string) (ecs.TaskDefinition, error) {
