@@ -13,12 +13,14 @@ import (
 	"ecsmesh/e2e/lab"
 )
 
-// TestAGatewayOfTheExample has who is not in the mesh reach web by an API
-// gateway, until ECS stops that.
+// TestAGatewayOfTheExample has who is not in the mesh reach web by an API gateway
+// that logs in by the tags of its role, until ECS stops it.
 func TestAGatewayOfTheExample(t *testing.T) {
 	t.Parallel()
-	l, _ := startWithServers(t, lab.Options{Servers: 1})
+	l, _ := startWithServers(t, lab.Options{Servers: 1, Secure: true})
 	must(t, l.UseHTTP(t.Context(), "web", "api"))
+	must(t, l.Allow(t.Context(), "web", "api", api.IntentionActionAllow))
+	must(t, l.Allow(t.Context(), "edge", "web", api.IntentionActionAllow))
 	startMesh(t, l, 1)
 	consul, err := l.Consul()
 	must(t, err)
