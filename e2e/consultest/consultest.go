@@ -145,10 +145,10 @@ func (s *Server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string) *Server {
 	t.Helper()
 	s := &Server{Addr: addr, Security: security, log: &logBuffer{}}
-	ports := fmt.Sprintf("http = %d, grpc = %d, grpc_tls = -1", HTTPPort, GRPCPort)
 	token := ""
-	if security != nil {
-		ports = fmt.Sprintf("http = -1, https = %d, grpc = -1, grpc_tls = %d", HTTPSPort, GRPCTLSPort)
+	if security == nil {
+		args = append(args, "-hcl", fmt.Sprintf("ports { http = %d, grpc = %d, grpc_tls = -1 }", HTTPPort, GRPCPort))
+	} else {
 		token = security.Token
 		args = append(args, security.configure(t, addr)...)
 	}
@@ -156,7 +156,7 @@ func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string
 	s.args = append([]string{"agent",
 		"-node", "server-" + addr.String(),
 		"-bind", addr.String(), "-client", addr.String(),
-		"-hcl", "ports { " + ports + ", dns = -1, serf_wan = -1 }",
+		"-hcl", "ports { dns = -1, serf_wan = -1 }",
 		"-hcl", "disable_update_check = true",
 	}, args...)
 	t.Cleanup(func() {

@@ -1,27 +1,22 @@
 package consultest
 
 import (
-	"crypto/rand"
-	"encoding/json"
-	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
 
-	"ecsmesh/e2e/pki"
+	"ecsmesh/e2e/lockdown"
 )
 
 // The usual ports of servers with TLS, which have no others.
 const (
-	HTTPSPort   = 8501
-	GRPCTLSPort = 8503
+	HTTPSPort   = lockdown.HTTPSPort
+	GRPCTLSPort = lockdown.GRPCTLSPort
 )
 
 // Datacenter is that of every server.
-const Datacenter = "dc1"
+const Datacenter = lockdown.Datacenter
 
 // Security is what servers with TLS and ACLs have in common: they take no
 // plaintext, and nothing without a token.
@@ -32,7 +27,7 @@ type Security struct {
 	// Token may do everything.
 	Token string
 
-	authority *pki.Authority
+	lockdown *lockdown.Lockdown
 }
 
 // StartSecure runs a server as Start does, but with TLS and with ACLs that deny
@@ -62,55 +57,19 @@ func (s *Server) As(t testing.TB, token string) *api.Client {
 
 func newSecurity(t testing.TB) *Security {
 	t.Helper()
-	authority, err := pki.New()
+	made, err := lockdown.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Security{CA: authority.CA, Token: newToken(), authority: authority}
+	return &Security{CA: made.CA, Token: made.Token, lockdown: made}
 }
 
-// newToken is a random UUID, which is the form of Consul's tokens.
-func newToken() string {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // never fails
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// configure writes the part of a server's configuration that is secret, and so
-// no argument of a process, and returns the arguments that name it.
+// configure returns the arguments that lock a server down.
 func (s *Security) configure(t testing.TB, addr netip.Addr) []string {
 	t.Helper()
-	certificate, err := s.authority.Server(Datacenter, addr)
+	path, err := s.lockdown.Configure(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	write := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	type object = map[string]any
-	config, err := json.Marshal(object{
-		"acl": object{
-			"enabled":        true,
-			"default_policy": "deny",
-			"tokens":         object{"initial_management": s.Token, "agent": s.Token},
-		},
-		"tls": object{
-			"defaults": object{
-				"ca_file":   write("ca.pem", s.CA),
-				"cert_file": write("server.pem", certificate.Certificate),
-				"key_file":  write("server-key.pem", certificate.Key),
-			},
-			// Clients have tokens, servers have certificates.
-			"internal_rpc": object{"verify_incoming": true, "verify_server_hostname": true},
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"-config-file", write("secure.json", string(config))}
+	return []string{"-config-file", path}
 }

@@ -2,14 +2,10 @@ package lab
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,7 +18,7 @@ import (
 
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/emulator"
-	"ecsmesh/e2e/pki"
+	"ecsmesh/e2e/lockdown"
 	"ecsmesh/initcontainer/envoy"
 )
 
@@ -31,106 +27,44 @@ const (
 	CAParameter      = "/ecsmesh/consul-ca"
 	ManagementSecret = "consul-management-token"
 	serverID         = "ecsmesh-lab" // what logins are signed for
-	datacenter       = "dc1"
+	serverName       = "server." + lockdown.Datacenter + ".consul"
 )
 
-const (
-	httpsPort   = 8501
-	grpcTLSPort = 8503
-)
-
-// security is what keeps others out of the lab's Consul: certificates for its
-// servers, and a token that may do everything.
+// security is a locked-down Consul, with what AWS and tasks have of it.
 type security struct {
-	authority *pki.Authority
-	dir       string
-	token     string
-	gossip    string // the key of the servers' gossip
-	secretARN string // of the token in Secrets Manager
-
-	given map[string]aws.Credentials // to tasks, by their IDs
-
-	transport *http.Transport // of who trusts the servers
+	*lockdown.Lockdown
+	transport *http.Transport            // of who trusts the servers
+	secretARN string                     // of the token in Secrets Manager
+	given     map[string]aws.Credentials // to tasks, by their IDs
 }
 
 func newSecurity(dir string) (*security, error) {
-	authority, err := pki.New()
+	locked, err := lockdown.New(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &security{authority: authority, dir: dir, given: map[string]aws.Credentials{}, gossip: base64.StdEncoding.EncodeToString(random(32))}
-	id := random(16)
-	s.token = fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
-	s.transport = &http.Transport{TLSClientConfig: s.client(), IdleConnTimeout: time.Minute}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	return s, s.write("ca.pem", authority.CA)
-}
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return b
-}
-
-func (s *security) path(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *security) write(name, content string) error {
-	return os.WriteFile(s.path(name), []byte(content), 0o600)
-}
-
-// configure writes the part of a server's configuration that is secret, and so
-// none of its arguments, and returns the file.
-func (s *security) configure(server netip.Addr) (path string, err error) {
-	certificate, err := s.authority.Server(datacenter, server)
-	if err != nil {
-		return "", err
-	}
-	name := server.String()
-	for file, content := range map[string]string{name + ".pem": certificate.Certificate, name + "-key.pem": certificate.Key, "token": s.token} {
-		if err := s.write(file, content); err != nil {
-			return "", err
-		}
-	}
-	type object = map[string]any
-	config, err := json.Marshal(object{
-		"encrypt": s.gossip,
-		"ports":   object{"http": -1, "https": httpsPort, "grpc": -1, "grpc_tls": grpcTLSPort},
-		"acl": object{
-			"enabled": true, "default_policy": "deny", "enable_token_persistence": true,
-			"tokens": object{"initial_management": s.token, "agent": s.token},
-		},
-		// Consul gives certificates of its proxies, keys and all, out of a cache
-		// to whoever asks there. Envoy asks elsewhere.
-		"http_config": object{"block_endpoints": []string{"/v1/agent/connect/ca/leaf/"}},
-		"tls": object{
-			"defaults":     object{"ca_file": s.path("ca.pem"), "cert_file": s.path(name + ".pem"), "key_file": s.path(name + "-key.pem")},
-			"internal_rpc": object{"verify_incoming": true, "verify_server_hostname": true},
-		},
-	})
-	if err != nil {
-		return "", err
-	}
-	return s.path(name + ".json"), s.write(name+".json", string(config))
-}
-
-func (s *security) client() *tls.Config {
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(s.authority.CA))
-	return &tls.Config{RootCAs: roots, ServerName: "server." + datacenter + ".consul", MinVersion: tls.VersionTLS12}
+	roots.AppendCertsFromPEM([]byte(locked.CA))
+	return &security{
+		Lockdown: locked,
+		transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: serverName, MinVersion: tls.VersionTLS12},
+			IdleConnTimeout: time.Minute,
+		},
+		given: map[string]aws.Credentials{},
+	}, nil
 }
 
-// publish puts into AWS what the stacks refer to.
+// publishSecurity puts into AWS what the stacks refer to.
 func (l *Lab) publishSecurity(ctx context.Context) error {
 	_, err := ssm.NewFromConfig(l.Emulator.Config()).PutParameter(ctx, &ssm.PutParameterInput{
-		Name: aws.String(CAParameter), Value: aws.String(l.security.authority.CA), Type: types.ParameterTypeString,
+		Name: aws.String(CAParameter), Value: aws.String(l.security.CA), Type: types.ParameterTypeString,
 	})
 	if err != nil {
 		return fmt.Errorf("publish the CA: %w", err)
 	}
 	secret, err := secretsmanager.NewFromConfig(l.Emulator.Config()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
-		Name: aws.String(ManagementSecret), SecretString: aws.String(l.security.token),
+		Name: aws.String(ManagementSecret), SecretString: aws.String(l.security.Token),
 	})
 	if err != nil {
 		return fmt.Errorf("keep the management token: %w", err)
@@ -215,7 +149,7 @@ func (l *Lab) Revoke(ctx context.Context, task ecs.Task) error {
 }
 
 // ManagementTokenFile is where the token is that may do everything.
-func (l *Lab) ManagementTokenFile() string { return l.security.path("token") }
+func (l *Lab) ManagementTokenFile() string { return l.security.TokenFile() }
 
 // Secrets are all that nobody but its holder may see, by what they are: the
 // lab's own, the tokens that Consul has given out, and tasks' AWS credentials.
@@ -224,7 +158,7 @@ func (l *Lab) Secrets(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{"the management token": l.security.token, "the gossip key": l.security.gossip}
+	secrets := map[string]string{"the management token": l.security.Token, "the gossip key": l.security.Gossip}
 	l.mu.Lock()
 	for session, given := range l.security.given {
 		secrets["the secret key of "+session], secrets["the session token of "+session] = given.SecretAccessKey, given.SessionToken

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/ecs"
+	"ecsmesh/e2e/lockdown"
 )
 
 const (
@@ -52,12 +53,12 @@ func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefin
 	if l.security == nil {
 		command = append(command, "-grpc-port=8502")
 	} else {
-		secrets, err := l.security.configure(address)
+		secrets, err := l.security.Configure(address)
 		if err != nil {
 			return ecs.TaskDefinition{}, err
 		}
 		command = append(command, "-config-file="+secrets)
-		health += " -tls-server-name=server." + datacenter + ".consul -ca-file=" + l.security.path("ca.pem") + " -token-file=" + l.security.path("token")
+		health += " -tls-server-name=" + serverName + " -ca-file=" + l.security.CAFile() + " -token-file=" + l.security.TokenFile()
 	}
 	for _, other := range l.serverAddresses() {
 		command = append(command, "-retry-join="+other.String())
@@ -190,7 +191,7 @@ func (l *Lab) ConsulURL(task ecs.Task) string { return l.consulURL(task.Address(
 
 func (l *Lab) consulURL(address netip.Addr) string {
 	if l.security != nil {
-		return "https://" + netip.AddrPortFrom(address, httpsPort).String()
+		return "https://" + netip.AddrPortFrom(address, lockdown.HTTPSPort).String()
 	}
 	return httpURL(address, consulPort)
 }
@@ -203,7 +204,7 @@ func (l *Lab) ConsulAt(address netip.Addr) (*api.Client, error) {
 func (l *Lab) consulAt(address netip.Addr, timeout time.Duration) (*api.Client, error) {
 	token := ""
 	if l.security != nil {
-		token = l.security.token
+		token = l.security.Token
 	}
 	return l.consulAs(address, timeout, token)
 }

@@ -2,7 +2,6 @@ package register
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 
@@ -13,7 +12,6 @@ import (
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/parameter"
-	"ecsmesh/shared/serverlist"
 )
 
 // interfaces are the TLS of the servers' interfaces; nil is plaintext.
@@ -59,7 +57,7 @@ func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name st
 		attempt, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		value, err = parameter.Read(attempt, ssm, name)
-		if err == nil || serverlist.Permanent(err) || errors.Is(err, parameter.ErrEmpty) {
+		if err == nil || parameter.Permanent(err) {
 			return err
 		}
 		last = err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/parameter"
 )
 
@@ -43,8 +44,10 @@ func (a *authority) read(ctx context.Context) error {
 	defer cancel()
 	a.readAt, a.doubted = a.now().Round(0), false // see Published.read about the clock
 	pem, err := parameter.Read(ctx, a.ssm, a.parameter)
-	if err == nil && !isCertificate(pem) {
-		err = fmt.Errorf("SSM parameter %s holds no certificate in PEM", a.parameter)
+	if err == nil {
+		if pem, err = consul.Certificates(pem); err != nil {
+			err = fmt.Errorf("read SSM parameter %s: %w", a.parameter, err)
+		}
 	}
 	switch {
 	case err == nil:

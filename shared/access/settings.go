@@ -2,9 +2,9 @@ package access
 
 import (
 	"cmp"
-	"crypto/x509"
 	"errors"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/environment"
 )
 
@@ -51,12 +51,12 @@ func (s Settings) Validate() error {
 	fault(s.HTTPSSL && s.CACertPEM == "" && s.CACertParameter == "",
 		"CONSUL_HTTP_SSL is true, so CONSUL_CACERT_PEM or CONSUL_CACERT_PARAMETER must be set")
 	fault(s.CACertPEM != "" && s.CACertParameter != "", "CONSUL_CACERT_PEM and CONSUL_CACERT_PARAMETER are set: set one of them")
-	fault(s.CACertPEM != "" && !isCertificate(s.CACertPEM), "CONSUL_CACERT_PEM holds no certificate in PEM")
+	if _, err := consul.Certificates(s.CACertPEM); s.CACertPEM != "" && err != nil {
+		fault(true, "CONSUL_CACERT_PEM is no CA: "+err.Error())
+	}
 	fault(!s.HTTPSSL && s.CACertPEM != "", "CONSUL_CACERT_PEM is set, so CONSUL_HTTP_SSL must be true")
 	fault(!s.HTTPSSL && s.CACertParameter != "", "CONSUL_CACERT_PARAMETER is set, so CONSUL_HTTP_SSL must be true")
 	fault(!s.HTTPSSL && s.TLSServerName != "", "CONSUL_TLS_SERVER_NAME is set, so CONSUL_HTTP_SSL must be true")
 	fault(s.LoginServerID != "" && s.LoginMethod == "", "CONSUL_LOGIN_SERVER_ID is set, so CONSUL_LOGIN_METHOD must be too")
 	return errors.Join(faults...)
 }
-
-func isCertificate(pem string) bool { return x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) }

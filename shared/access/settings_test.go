@@ -66,7 +66,7 @@ func TestSettingsThatDoNotGoTogether(t *testing.T) {
 	}{
 		"TLS without a CA": {Settings{HTTPSSL: true}, []string{"CONSUL_HTTP_SSL is true, so CONSUL_CACERT_PEM or CONSUL_CACERT_PARAMETER must be set"}},
 		"two CAs":          {Settings{HTTPSSL: true, CACertPEM: ca, CACertParameter: "/ca"}, []string{"CONSUL_CACERT_PEM and CONSUL_CACERT_PARAMETER are set: set one of them"}},
-		"no CA in the PEM": {Settings{HTTPSSL: true, CACertPEM: "/etc/ca.pem"}, []string{"CONSUL_CACERT_PEM holds no certificate in PEM"}},
+		"no CA in the PEM": {Settings{HTTPSSL: true, CACertPEM: "/etc/ca.pem"}, []string{"CONSUL_CACERT_PEM is no CA: it holds no certificate in PEM"}},
 		"a CA without TLS": {Settings{CACertPEM: ca}, []string{"CONSUL_CACERT_PEM is set, so CONSUL_HTTP_SSL must be true"}},
 		"all without TLS": {Settings{CACertParameter: "/ca", TLSServerName: "consul"}, []string{
 			"CONSUL_CACERT_PARAMETER is set, so CONSUL_HTTP_SSL must be true",

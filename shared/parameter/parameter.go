@@ -9,10 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go"
 )
 
 // API is what this package needs of the SSM client.
@@ -37,3 +41,23 @@ func Read(ctx context.Context, api API, name string) (string, error) {
 
 // ErrEmpty is returned for a parameter without a value.
 var ErrEmpty = errors.New("it is empty")
+
+// Permanent tells whether what SSM answered will be the same at the next attempt:
+// it understood the request and refused it, or there is no value. Throttling, and
+// credentials that ran out, are not.
+func Permanent(err error) bool {
+	if errors.Is(err, ErrEmpty) {
+		return true
+	}
+	throttled := retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
+	if throttled.IsErrorThrottle(err) == aws.TrueTernary {
+		return false
+	}
+	var refused smithy.APIError
+	if errors.As(err, &refused) && strings.HasPrefix(refused.ErrorCode(), "Expired") {
+		return false
+	}
+	var response *awshttp.ResponseError
+	return errors.As(err, &response) && response.HTTPStatusCode() >= 400 && response.HTTPStatusCode() < 500 &&
+		response.HTTPStatusCode() != http.StatusTooManyRequests && response.HTTPStatusCode() != http.StatusRequestTimeout
+}

@@ -7,17 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-	"github.com/aws/smithy-go"
+
+	"ecsmesh/shared/parameter"
 )
 
 // ErrNotPublished is returned for a parameter that does not exist yet: no
@@ -132,22 +130,6 @@ func (p *Parameter) Write(ctx context.Context, addrs []netip.Addr) error {
 	return nil
 }
 
-// Permanent tells whether an error of this package will be the same at the
-// next attempt: AWS understood the request and refused it. A parameter that does not exist yet, throttling, and
-// credentials that ran out are not.
-func Permanent(err error) bool {
-	if errors.Is(err, ErrNotPublished) {
-		return false
-	}
-	throttled := retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
-	if throttled.IsErrorThrottle(err) == aws.TrueTernary {
-		return false
-	}
-	var refused smithy.APIError
-	if errors.As(err, &refused) && strings.HasPrefix(refused.ErrorCode(), "Expired") {
-		return false
-	}
-	var response *awshttp.ResponseError
-	return errors.As(err, &response) && response.HTTPStatusCode() >= 400 && response.HTTPStatusCode() < 500 &&
-		response.HTTPStatusCode() != http.StatusTooManyRequests && response.HTTPStatusCode() != http.StatusRequestTimeout
-}
+// Permanent tells whether an error of this package will be the same at the next
+// attempt; see parameter.Permanent. A parameter that does not exist yet is not.
+func Permanent(err error) bool { return !errors.Is(err, ErrNotPublished) && parameter.Permanent(err) }
