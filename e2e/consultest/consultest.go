@@ -145,12 +145,9 @@ func (s *Server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string) *Server {
 	t.Helper()
 	s := &Server{Addr: addr, Security: security, log: &logBuffer{}}
-	token := ""
-	if security == nil {
-		args = append(args, "-hcl", fmt.Sprintf("ports { http = %d, grpc = %d, grpc_tls = -1 }", HTTPPort, GRPCPort))
-	} else {
-		token = security.Token
-		args = append(args, security.configure(t, addr)...)
+	token, ports := "", []string{"-hcl", fmt.Sprintf("ports { http = %d, grpc = %d, grpc_tls = -1 }", HTTPPort, GRPCPort)}
+	if security != nil {
+		token, ports = security.Token, security.configure(t, addr)
 	}
 	s.Client = s.As(t, token)
 	s.args = append([]string{"agent",
@@ -158,7 +155,7 @@ func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string
 		"-bind", addr.String(), "-client", addr.String(),
 		"-hcl", "ports { dns = -1, serf_wan = -1 }",
 		"-hcl", "disable_update_check = true",
-	}, args...)
+	}, append(ports, args...)...)
 	t.Cleanup(func() {
 		s.Stop()
 		if t.Failed() {
