@@ -41,6 +41,7 @@ const (
 
 // Config is a valid configuration with its defaults filled in.
 type Config struct {
+	Topology     string     // Direct, ClientAgent or Dataplane
 	BootstrapDir string     // absolute path of the shared volume
 	LogLevel     slog.Level // of the init container
 

@@ -29,6 +29,7 @@ func TestMinimalConfigurationHasTheDocumentedDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
+		Topology:      "direct",
 		BootstrapDir:  "/ecsmesh",
 		LogLevel:      slog.LevelInfo,
 		ConsulServers: ConsulServers{Parameter: "/ecsmesh/consul-servers", HTTP: Interface{Port: 8500}, GRPC: Interface{Port: 8502}},
@@ -67,6 +68,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}
 	sink := netip.MustParseAddrPort("127.0.0.1:8125")
 	want := Config{
+		Topology:     "direct",
 		BootstrapDir: "/mesh", LogLevel: slog.LevelDebug,
 		ConsulServers: ConsulServers{Parameter: "/p", Hosts: []string{"10.0.0.1", "consul.example.com"}, HTTP: Interface{Port: 9500}, GRPC: Interface{Port: 9502}},
 		Service: Service{

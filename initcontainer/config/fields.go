@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +24,7 @@ func ValidServiceName(name string) bool { return serviceName.MatchString(name) &
 
 func readConfig(root *document, getenv func(string) string) Config {
 	cfg := Config{
+		Topology:      readTopology(root),
 		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),
 		LogLevel:      readLogLevel(root),
 		ConsulServers: readConsulServers(root.section("consulServers"), getenv),
@@ -48,24 +48,11 @@ func readConfig(root *document, getenv func(string) string) Config {
 	}
 	checkPorts(root, cfg)
 
-	root.oneOfBuilt("topology", "direct", "client-agent", "dataplane")
 	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
 
 	root.ignore("controller")
 	root.end()
 	return cfg
-}
-
-// oneOfBuilt accepts the built value and refuses the planned ones by name.
-func (d *document) oneOfBuilt(name, built string, planned ...string) {
-	value := d.text(name, built)
-	switch {
-	case value == built:
-	case slices.Contains(planned, value):
-		d.fault(name, show(value), notYet+", or use "+built)
-	default:
-		d.fault(name, show(value), "want "+built)
-	}
 }
 
 func (d *document) refuseObject(name, advice string) {

@@ -18,6 +18,7 @@ func TestAGatewayHasTheDocumentedDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
+		Topology:      "direct",
 		BootstrapDir:  "/ecsmesh",
 		LogLevel:      slog.LevelInfo,
 		ConsulServers: ConsulServers{Parameter: "/ecsmesh/consul-servers", HTTP: Interface{Port: 8500}, GRPC: Interface{Port: 8502}},
