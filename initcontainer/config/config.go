@@ -130,18 +130,6 @@ type Proxy struct {
 	Envoy  EnvoySettings
 }
 
-// Upstream is a service that the application reaches through the mesh.
-type Upstream struct {
-	DestinationType  string // service or prepared_query
-	DestinationName  string
-	DestinationPeer  string
-	Datacenter       string
-	LocalBindAddress string
-	LocalBindPort    int
-	MeshGatewayMode  string
-	Config           map[string]any
-}
-
 // Fault is one thing that is wrong with a configuration.
 type Fault struct {
 	Path  string // JSON path: service.checks[0].http

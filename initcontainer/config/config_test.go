@@ -61,8 +61,9 @@ func TestEveryFieldIsRead(t *testing.T) {
 			"config": {"protocol": "http", "envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "[::1]:9103",
 				"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "udp://${HOST_IP}:8125", "envoy_stats_tags": ["canary", "env=prod"], "envoy_stats_flush_interval": "10s",
 				"envoy_tracing_json": "{\"http\": {}}", "envoy_extra_static_clusters_json": "{\"name\": \"a\"}, {\"name\": \"b\"}"},
-			"upstreams": [{"destinationName": "db", "localBindPort": 5432, "destinationType": "prepared_query", "destinationPeer": "p", "datacenter": "dc2",
-				"localBindAddress": "127.0.0.9", "meshGateway": {"mode": "remote"}, "config": {"connect_timeout_ms": 100}, "destinationNamespace": null}]}}`))
+			"upstreams": [{"destinationName": "db", "localBindPort": 5432, "destinationType": "prepared_query", "datacenter": "dc2",
+				"localBindAddress": "127.0.0.9", "meshGateway": {"mode": "remote"}, "config": {"connect_timeout_ms": 100}, "destinationNamespace": null},
+				{"destinationName": "db", "destinationPeer": "p", "localBindSocketPath": "/mesh/db.sock", "localBindSocketMode": "0660"}]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +84,10 @@ func TestEveryFieldIsRead(t *testing.T) {
 		Proxy: Proxy{
 			LocalServiceAddress: "127.0.0.2", PublicListenerPort: 1, HealthCheckPort: 2, AdminBindAddress: "127.0.0.3", AdminBindPort: 3, UID: 65532, MeshGatewayMode: "local",
 			Upstreams: []Upstream{{
-				DestinationType: "prepared_query", DestinationName: "db", DestinationPeer: "p", Datacenter: "dc2",
+				DestinationType: "prepared_query", DestinationName: "db", Datacenter: "dc2",
 				LocalBindAddress: "127.0.0.9", LocalBindPort: 5432, MeshGatewayMode: "remote",
+			}, {
+				DestinationType: "service", DestinationName: "db", DestinationPeer: "p", LocalBindSocketPath: "/mesh/db.sock", LocalBindSocketMode: "0660",
 			}},
 			Envoy: EnvoySettings{
 				PrometheusBindAddr: netip.MustParseAddrPort("0.0.0.0:9102"), StatsBindAddr: netip.MustParseAddrPort("[::1]:9103"),

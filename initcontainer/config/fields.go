@@ -289,9 +289,7 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 	config.refuseObject("bind_address", "remove it: Envoy listens on the task's address")
 	readEnvoyItself(d, &proxy)
 	d.ipAddress("localServiceAddress", proxy.LocalServiceAddress)
-	for _, item := range d.objects("upstreams") {
-		proxy.Upstreams = append(proxy.Upstreams, readUpstream(item))
-	}
+	proxy.Upstreams = readUpstreams(d)
 	d.refuseObject("expose", notYet)
 	d.end()
 	return proxy
@@ -319,29 +317,6 @@ func readMeshGateway(d *document) string {
 	mode := gateway.oneOf("mode", "", "", "none", "local", "remote")
 	gateway.end()
 	return mode
-}
-
-func readUpstream(d *document) Upstream {
-	upstream := Upstream{
-		DestinationType:  d.oneOf("destinationType", "service", "service", "prepared_query"),
-		DestinationName:  d.text("destinationName", ""),
-		DestinationPeer:  d.text("destinationPeer", ""),
-		Datacenter:       d.text("datacenter", ""),
-		LocalBindAddress: d.text("localBindAddress", DefaultUpstreamBindAddr),
-		LocalBindPort:    d.port("localBindPort", 0),
-		MeshGatewayMode:  readMeshGateway(d),
-		Config:           d.opaque("config"),
-	}
-	d.ipAddress("localBindAddress", upstream.LocalBindAddress)
-	if upstream.DestinationName == "" {
-		d.fault("destinationName", "nothing", "want the name of the service to reach")
-	}
-	if !d.has("localBindPort") {
-		d.fault("localBindPort", "nothing", "want the port at which the application reaches this upstream")
-	}
-	d.refuseEnterprise("destinationNamespace", "destinationPartition")
-	d.end()
-	return upstream
 }
 
 // listener is something that will listen in the task.

@@ -22,7 +22,7 @@ func FuzzRead(f *testing.F) {
 				{"name": "t", "tcp": "127.0.0.1:1"}, {"name": "g", "grpc": "[::1]:2/svc", "timeout": "1m"}]}}`,
 		`{` + servers + `, "service": {"port": 8080}, "healthSyncContainers": ["app", "app"], "bootstrapDir": "/../mesh/", "logLevel": "Trace"}`,
 		`{` + servers + `, "service": {"port": 80}, "proxy": {"adminBindAddress": "::", "adminBindPort": 1, "publicListenerPort": 65535, "healthCheckPort": 65536,
-			"upstreams": [{"destinationName": "db", "localBindPort": 5432, "destinationType": "prepared_query", "meshGateway": {"mode": "remote"}}, null]}}`,
+			"upstreams": [{"destinationName": "db", "localBindPort": 5432, "destinationType": "prepared_query", "meshGateway": {"mode": "remote"}}, {"destinationName": "db", "destinationPeer": "p", "localBindSocketPath": "/s", "localBindSocketMode": "600"}, null]}}`,
 		`{` + servers + `, "service": {"port": 80}, "proxy": {"config": {"envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "0.0.0.0:9102",
 			"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "unix:///s", "envoy_stats_tags": ["a=b=c", 1], "envoy_stats_flush_interval": "-1s",
 			"envoy_tracing_json": "{} {}", "envoy_extra_static_clusters_json": "{\"name\": \"a\"},", "envoy_stats_config_json": "{\"a\": 1, \"a\": 2}"}}}`,
@@ -103,8 +103,12 @@ func expectUsable(t *testing.T, cfg Config) {
 		expectChecks(t, cfg.Service)
 	}
 	for _, upstream := range cfg.Proxy.Upstreams {
-		ports["upstream "+upstream.DestinationName] = upstream.LocalBindPort
-		addresses["upstream "+upstream.DestinationName] = upstream.LocalBindAddress
+		if upstream.LocalBindSocketPath == "" {
+			ports["upstream "+upstream.DestinationName] = upstream.LocalBindPort
+			addresses["upstream "+upstream.DestinationName] = upstream.LocalBindAddress
+		} else if upstream.LocalBindPort != 0 || upstream.LocalBindAddress != "" {
+			t.Errorf("an upstream at a port and at a socket: %+v", upstream)
+		}
 		if upstream.DestinationName == "" {
 			t.Error("an upstream without a destination")
 		}

@@ -166,14 +166,16 @@ func upstreams(configured []config.Upstream) []api.Upstream {
 	var list []api.Upstream
 	for _, u := range configured {
 		list = append(list, api.Upstream{
-			DestinationType:  api.UpstreamDestType(u.DestinationType),
-			DestinationName:  u.DestinationName,
-			DestinationPeer:  u.DestinationPeer,
-			Datacenter:       u.Datacenter,
-			LocalBindAddress: u.LocalBindAddress,
-			LocalBindPort:    u.LocalBindPort,
-			Config:           u.Config,
-			MeshGateway:      api.MeshGatewayConfig{Mode: api.MeshGatewayMode(u.MeshGatewayMode)},
+			DestinationType:     api.UpstreamDestType(u.DestinationType),
+			DestinationName:     u.DestinationName,
+			DestinationPeer:     u.DestinationPeer,
+			Datacenter:          u.Datacenter,
+			LocalBindAddress:    u.LocalBindAddress,
+			LocalBindPort:       u.LocalBindPort,
+			LocalBindSocketPath: u.LocalBindSocketPath,
+			LocalBindSocketMode: u.LocalBindSocketMode,
+			Config:              u.Config,
+			MeshGateway:         api.MeshGatewayConfig{Mode: api.MeshGatewayMode(u.MeshGatewayMode)},
 		})
 	}
 	return list
