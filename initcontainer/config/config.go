@@ -119,6 +119,7 @@ type Proxy struct {
 	AdminBindPort       int
 	MeshGatewayMode     string // "", none, local or remote
 	Upstreams           []Upstream
+	Expose              Expose
 
 	// UID is the user that Envoy runs as, and alone may read what is secret;
 	// -1 where it isn't given.

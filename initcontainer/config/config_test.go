@@ -58,6 +58,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 				{"name": "t", "tcp": "127.0.0.1:1"}, {"name": "g", "grpc": "127.0.0.1:2/svc"}]},
 		"proxy": {"localServiceAddress": "127.0.0.2", "publicListenerPort": 1, "healthCheckPort": 2, "adminBindAddress": "127.0.0.3", "adminBindPort": 3, "uid": 65532,
 			"meshGateway": {"mode": "local"},
+			"expose": {"checks": true, "paths": [{"listenerPort": 21500, "path": "/health", "localPathPort": 8081, "protocol": "http2"}]},
 			"config": {"protocol": "http", "envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "[::1]:9103",
 				"envoy_statsd_url": "$STATSD", "envoy_dogstatsd_url": "udp://${HOST_IP}:8125", "envoy_stats_tags": ["canary", "env=prod"], "envoy_stats_flush_interval": "10s",
 				"envoy_tracing_json": "{\"http\": {}}", "envoy_extra_static_clusters_json": "{\"name\": \"a\"}, {\"name\": \"b\"}"},
@@ -89,6 +90,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 			}, {
 				DestinationType: "service", DestinationName: "db", DestinationPeer: "p", LocalBindSocketPath: "/mesh/db.sock", LocalBindSocketMode: "0660",
 			}},
+			Expose: Expose{Checks: true, Paths: []ExposePath{{ListenerPort: 21500, Path: "/health", LocalPathPort: 8081, Protocol: "http2"}}},
 			Envoy: EnvoySettings{
 				PrometheusBindAddr: netip.MustParseAddrPort("0.0.0.0:9102"), StatsBindAddr: netip.MustParseAddrPort("[::1]:9103"),
 				StatsdSink: &SinkAddress{UDP: sink}, DogStatsdSink: &SinkAddress{UDP: netip.MustParseAddrPort("10.0.0.9:8125")},
@@ -96,6 +98,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 				Tracing: []byte(`{"http": {}}`), ExtraClusters: []json.RawMessage{[]byte(`{"name": "a"}`), []byte(`{"name": "b"}`)},
 			},
 		},
+		Warnings: []string{"proxy.expose.checks has no effect: the checks are run inside the task, and need no way in"},
 	}
 	ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Config" }, cmp.Ignore())
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}), ignore); diff != "" {
@@ -128,7 +131,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/nowhere/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
 		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
-		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": {}, "meshGateway": {"mode": "far"},
+		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": 7, "meshGateway": {"mode": "far"},
 			"config": {"envoy_prometheus_bind_addr": ":9102", "envoy_statsd_url": "unix:///x", "envoy_dogstatsd_url": "$NOPE", "envoy_tracing_json": "[]", "envoy_extra_static_clusters_json": "{},1", "envoy_bootstrap_json_tpl": "{}", "envoy_ready_bind_addr": "x"},
 			"upstreams": [{"destinationName": "a", "localBindPort": 1, "config": {"b": null, "c": [{"d": [1, null]}]}}, {"destinationName": "", "localBindPort": 1, "destinationPartition": "p"}, {}]}}`))
 	var invalid *InvalidError
@@ -147,7 +150,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
 		"service.checks[4].interval": "an unknown field", "service.checks[4].grpc": `"127.0.0.1"`, "service.checks[5]": "7",
-		"proxy.adminBindAddress": `"localhost"`, "proxy.healthCheckPort": "20000", "proxy.expose": "an object", "proxy.meshGateway.mode": `"far"`,
+		"proxy.adminBindAddress": `"localhost"`, "proxy.healthCheckPort": "20000", "proxy.expose": "7", "proxy.meshGateway.mode": `"far"`,
 		"proxy.config.envoy_prometheus_bind_addr": `":9102"`, "proxy.config.envoy_statsd_url": `"unix:///x"`, "proxy.config.envoy_dogstatsd_url": `"$NOPE"`,
 		"proxy.config.envoy_tracing_json": `"[]"`, "proxy.config.envoy_extra_static_clusters_json": `"{},1"`, "proxy.config.envoy_bootstrap_json_tpl": `"{}"`, "proxy.config.envoy_ready_bind_addr": `"x"`,
 		"proxy.upstreams[1].destinationName": "nothing", "proxy.upstreams[1].localBindPort": "1", "proxy.upstreams[1].destinationPartition": `"p"`,
@@ -212,14 +215,16 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 // pass, but for a listener that is missing.
 func TestWhatEnvoyWouldRejectInSilence(t *testing.T) {
 	for name, test := range map[string]struct{ proxy, want string }{
-		"a name as an upstream's address": {`{"upstreams": [{"destinationName": "a", "localBindPort": 1, "localBindAddress": "localhost"}]}`, "proxy.upstreams[0].localBindAddress"},
-		"a name as the local address":     {`{"localServiceAddress": "localhost"}`, "proxy.localServiceAddress"},
-		"an upstream on the admin port":   {`{"upstreams": [{"destinationName": "a", "localBindPort": 19000}]}`, "proxy.upstreams[0].localBindPort"},
-		"an upstream on the service port": {`{"upstreams": [{"destinationName": "a", "localBindPort": 80, "localBindAddress": "127.0.0.9"}]}`, "proxy.upstreams[0].localBindPort"},
-		"an upstream everywhere":          {`{"upstreams": [{"destinationName": "a", "localBindPort": 20000, "localBindAddress": "0.0.0.0"}]}`, "proxy.upstreams[0].localBindPort"},
-		"metrics on the public port":      {`{"config": {"envoy_prometheus_bind_addr": "0.0.0.0:20000"}}`, "proxy.config.envoy_prometheus_bind_addr"},
-		"another public listener":         {`{"config": {"bind_port": 1234}}`, "proxy.config.bind_port"},
-		"the same port on two addresses":  {`{"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "b", "localBindPort": 1, "localBindAddress": "127.0.0.2"}]}`, ""},
+		"a name as an upstream's address":    {`{"upstreams": [{"destinationName": "a", "localBindPort": 1, "localBindAddress": "localhost"}]}`, "proxy.upstreams[0].localBindAddress"},
+		"a name as the local address":        {`{"localServiceAddress": "localhost"}`, "proxy.localServiceAddress"},
+		"an upstream on the admin port":      {`{"upstreams": [{"destinationName": "a", "localBindPort": 19000}]}`, "proxy.upstreams[0].localBindPort"},
+		"an upstream on the service port":    {`{"upstreams": [{"destinationName": "a", "localBindPort": 80, "localBindAddress": "127.0.0.9"}]}`, "proxy.upstreams[0].localBindPort"},
+		"an upstream everywhere":             {`{"upstreams": [{"destinationName": "a", "localBindPort": 20000, "localBindAddress": "0.0.0.0"}]}`, "proxy.upstreams[0].localBindPort"},
+		"an exposed path on the public port": {`{"expose": {"paths": [{"listenerPort": 20000, "path": "/", "localPathPort": 80}]}}`, "proxy.expose.paths[0].listenerPort"},
+		"two paths that look alike":          {`{"expose": {"paths": [{"listenerPort": 1, "path": "/a/b", "localPathPort": 80}, {"listenerPort": 2, "path": "/a-b", "localPathPort": 80}]}}`, "proxy.expose.paths[1].path"},
+		"metrics on the public port":         {`{"config": {"envoy_prometheus_bind_addr": "0.0.0.0:20000"}}`, "proxy.config.envoy_prometheus_bind_addr"},
+		"another public listener":            {`{"config": {"bind_port": 1234}}`, "proxy.config.bind_port"},
+		"the same port on two addresses":     {`{"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "b", "localBindPort": 1, "localBindAddress": "127.0.0.2"}]}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(env(Variable, `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 80}, "proxy": `+test.proxy+`}`))

@@ -34,7 +34,7 @@ func readConfig(root *document, getenv func(string) string) Config {
 	} else {
 		root.refuseObject("gateway", "a task is a service or a gateway: keep one of them")
 		cfg.Service = readService(root)
-		cfg.Proxy = readProxy(root.section("proxy"), getenv)
+		cfg.Proxy = readProxy(root.section("proxy"), cfg.Topology, getenv)
 		cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
 	}
 	cfg.Login = readLogin(root, cfg.ConsulServers)
@@ -273,7 +273,7 @@ func (d *document) duration(name string, standard, most time.Duration) time.Dura
 	return duration
 }
 
-func readProxy(d *document, getenv func(string) string) Proxy {
+func readProxy(d *document, topology string, getenv func(string) string) Proxy {
 	proxy := Proxy{
 		LocalServiceAddress: d.text("localServiceAddress", DefaultLocalServiceAddr),
 		PublicListenerPort:  d.port("publicListenerPort", DefaultPublicListenerPort),
@@ -290,7 +290,7 @@ func readProxy(d *document, getenv func(string) string) Proxy {
 	readEnvoyItself(d, &proxy)
 	d.ipAddress("localServiceAddress", proxy.LocalServiceAddress)
 	proxy.Upstreams = readUpstreams(d)
-	d.refuseObject("expose", notYet)
+	proxy.Expose = readExpose(d, topology)
 	d.end()
 	return proxy
 }
@@ -344,6 +344,9 @@ func checkPorts(root *document, cfg Config) {
 	}
 	for i, upstream := range cfg.Proxy.Upstreams {
 		listeners = append(listeners, listener{fmt.Sprintf("proxy.upstreams[%d].localBindPort", i), upstream.LocalBindAddress, upstream.LocalBindPort})
+	}
+	for i, exposed := range cfg.Proxy.Expose.Paths {
+		listeners = append(listeners, listener{fmt.Sprintf("proxy.expose.paths[%d].listenerPort", i), ownAddress, exposed.ListenerPort})
 	}
 	for _, stats := range []struct {
 		field string

@@ -97,6 +97,7 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 			Config:                 cfg.Proxy.Config,
 			Upstreams:              upstreams(cfg.Proxy.Upstreams),
 			MeshGateway:            api.MeshGatewayConfig{Mode: api.MeshGatewayMode(cfg.Proxy.MeshGatewayMode)},
+			Expose:                 expose(cfg.Proxy.Expose),
 		},
 	}
 	sidecar.Checks = api.HealthChecks{newCheck(sidecar, mesh.EnvoyCheckID(proxyID), "Envoy and the service behind it", "")}
@@ -179,6 +180,14 @@ func upstreams(configured []config.Upstream) []api.Upstream {
 		})
 	}
 	return list
+}
+
+func expose(configured config.Expose) api.ExposeConfig {
+	wanted := api.ExposeConfig{Checks: configured.Checks}
+	for _, p := range configured.Paths {
+		wanted.Paths = append(wanted.Paths, api.ExposePath{ListenerPort: p.ListenerPort, Path: p.Path, LocalPathPort: p.LocalPathPort, Protocol: p.Protocol})
+	}
+	return wanted
 }
 
 // parts are what is registered, in this order.
