@@ -114,6 +114,7 @@ func TestFunctionsReachConsulAsTheParametersSay(t *testing.T) {
 			with(withTLS, map[string]string{"ConsulHttpPort": "443", "ConsulTlsServerName": "consul.example.com"}),
 			map[string]string{"CONSUL_HTTP_SSL": "true", "CONSUL_HTTP_PORT": "443", "CONSUL_CACERT_PARAMETER": "/ecsmesh/consul-ca", "CONSUL_TLS_SERVER_NAME": "consul.example.com"},
 		},
+		{"plain, in a partition", map[string]string{"ConsulPartition": "east"}, map[string]string{"CONSUL_HTTP_SSL": "false", "CONSUL_HTTP_PORT": "8500", "CONSUL_PARTITION": "east"}},
 		{"plain, with a CA", map[string]string{"ConsulCaParameterName": "/ecsmesh/consul-ca"}, map[string]string{"CONSUL_HTTP_SSL": "false", "CONSUL_HTTP_PORT": "8500"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestFunctionsReachConsulAsTheParametersSay(t *testing.T) {
 			for _, id := range []string{"PublishServersFunction", "DeregisterTasksFunction", "SweepFunction"} {
 				got := configuration(t, e, outputs[id]).Environment.Variables
 				for _, name := range []string{
-					"CONSUL_HTTP_SSL", "CONSUL_HTTP_PORT", "CONSUL_CACERT_PARAMETER", "CONSUL_TLS_SERVER_NAME", "CONSUL_LOGIN_METHOD", "CONSUL_LOGIN_SERVER_ID",
+					"CONSUL_HTTP_SSL", "CONSUL_HTTP_PORT", "CONSUL_CACERT_PARAMETER", "CONSUL_TLS_SERVER_NAME", "CONSUL_LOGIN_METHOD", "CONSUL_LOGIN_SERVER_ID", "CONSUL_PARTITION",
 				} {
 					if got[name] != test.want[name] {
 						t.Errorf("%s has %s=%q, want %q", id, name, got[name], test.want[name])

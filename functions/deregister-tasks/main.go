@@ -24,5 +24,5 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 		access.New(cfg.Settings, lambda.SDK, lambda.Log),
 		lambda.Log,
 	)
-	return deregister.New(catalog.New(servers), lambda.Metrics, lambda.Log).Handle
+	return deregister.New(catalog.New(servers).In(cfg.Partition), lambda.Metrics, lambda.Log).Handle
 }

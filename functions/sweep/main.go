@@ -26,7 +26,7 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 	servers := consul.NewPublished(serverlist.New(ssm.NewFromConfig(lambda.SDK), cfg.ServersParameter), access, lambda.Log)
 	return (&sweep.Sweep{
 		Publisher: publisher.New(cfg.Config, lambda.SDK, access, lambda.Metrics, lambda.Log),
-		Nodes:     catalog.New(servers),
+		Nodes:     catalog.New(servers).In(cfg.Partition),
 		Tasks:     sweep.NewECS(ecs.NewFromConfig(lambda.SDK)),
 		Region:    lambda.SDK.Region,
 		Brake:     sweep.Brake{MaxTasks: int(cfg.MaxDeletedTasks), MaxPercent: int(cfg.MaxDeletedPercent)},

@@ -32,7 +32,9 @@ func (s *synchronization) lookAfter(ctx context.Context, now statuses, alive boo
 		return false, err
 	}
 	tried, err = s.mend(ctx, found, now, alive)
-	s.follow(ctx)
+	if s.task.Registration.Tenancy().IsDefault() {
+		s.follow(ctx) // the servers are where a token of another tenant's may not look
+	}
 	return tried, err
 }
 

@@ -171,7 +171,7 @@ func (s *synchronization) Do(ctx context.Context, attempt func(context.Context, 
 // reach prepares what the run's requests need. Servers are dialled when the
 // first is made.
 func (s *synchronization) reach(ctx context.Context) (err error) {
-	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: consulAttempt})
+	s.servers, err = consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: consulAttempt, Tenancy: s.task.Registration.Tenancy()})
 	if err != nil {
 		return err
 	}

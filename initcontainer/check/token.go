@@ -109,7 +109,7 @@ func (s *synchronization) renew(ctx context.Context) error {
 	if err := s.note(s.upkeep.renewing(s.Now(), s.Refresh)); err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
-	servers, err := consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: renewAttempt})
+	servers, err := consul.NewServers(s.current(), consul.Options{Port: s.task.HTTPPort, TLS: s.task.TLS, AttemptTimeout: renewAttempt, Tenancy: s.task.Registration.Tenancy()})
 	if err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
 )
 
@@ -46,9 +47,10 @@ type Config struct {
 	LogLevel     slog.Level // of the init container
 
 	ConsulServers ConsulServers
-	Login         *login.Method // nil is no login
-	Service       Service       // zero, where there is a Gateway
-	Gateway       *Gateway      // nil, where the task is a service
+	Login         *login.Method  // nil is no login
+	Service       Service        // zero, where there is a Gateway
+	Gateway       *Gateway       // nil, where the task is a service
+	Tenancy       consul.Tenancy // of either
 	Proxy         Proxy
 
 	// Warnings are of fields that were accepted and have no effect, or one that

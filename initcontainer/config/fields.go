@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ecsmesh/shared/consul"
 )
 
 // notYet is the advice for what this version knows by name but can't do.
@@ -33,8 +35,8 @@ func readConfig(root *document, getenv func(string) string) Config {
 		readGateway(root, &cfg, getenv)
 	} else {
 		root.refuseObject("gateway", "a task is a service or a gateway: keep one of them")
-		cfg.Service = readService(root)
-		cfg.Proxy = readProxy(root.section("proxy"), cfg.Topology, getenv)
+		cfg.Service, cfg.Tenancy = readService(root)
+		cfg.Proxy = readProxy(root.section("proxy"), cfg, getenv)
 		cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
 	}
 	cfg.Login = readLogin(root, cfg.ConsulServers)
@@ -79,15 +81,6 @@ func (d *document) refuseSwitch(name string, onByDefault bool, known ...string) 
 	inner.end()
 }
 
-// refuseEnterprise accepts only Consul's default namespace and partition.
-func (d *document) refuseEnterprise(names ...string) {
-	for _, name := range names {
-		if value := d.text(name, ""); value != "" && value != "default" {
-			d.fault(name, show(value), "namespaces and partitions are "+notYet)
-		}
-	}
-}
-
 func readLogLevel(root *document) slog.Level {
 	levels := map[string]slog.Level{
 		"TRACE": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
@@ -101,13 +94,13 @@ func readLogLevel(root *document) slog.Level {
 	return level
 }
 
-func readService(root *document) Service {
+func readService(root *document) (Service, consul.Tenancy) {
 	d := root.object("service")
 	if d == nil {
 		if !root.has("service") {
 			root.fault("service", "nothing", `want an object with at least the application's port: "service": {"port": 8080}; or, for a gateway, "gateway": {"kind": "mesh-gateway"}`)
 		}
-		return Service{}
+		return Service{}, consul.Tenancy{}
 	}
 	service := Service{
 		Name:              d.text("name", ""),
@@ -133,10 +126,10 @@ func readService(root *document) Service {
 		names[check.Name] = true
 		service.Checks = append(service.Checks, check)
 	}
-	d.refuseEnterprise("namespace", "partition")
+	tenancy := readTenancy(d)
 	d.refuseSwitch("networkResilienceConfig", false, "enabled", "outlierDetection")
 	d.end()
-	return service
+	return service, tenancy
 }
 
 // serviceName accepts what Consul can serve, and nothing, for the task family.
@@ -273,7 +266,7 @@ func (d *document) duration(name string, standard, most time.Duration) time.Dura
 	return duration
 }
 
-func readProxy(d *document, topology string, getenv func(string) string) Proxy {
+func readProxy(d *document, cfg Config, getenv func(string) string) Proxy {
 	proxy := Proxy{
 		LocalServiceAddress: d.text("localServiceAddress", DefaultLocalServiceAddr),
 		PublicListenerPort:  d.port("publicListenerPort", DefaultPublicListenerPort),
@@ -289,8 +282,8 @@ func readProxy(d *document, topology string, getenv func(string) string) Proxy {
 	config.refuseObject("bind_address", "remove it: Envoy listens on the task's address")
 	readEnvoyItself(d, &proxy)
 	d.ipAddress("localServiceAddress", proxy.LocalServiceAddress)
-	proxy.Upstreams = readUpstreams(d)
-	proxy.Expose = readExpose(d, topology)
+	proxy.Upstreams = readUpstreams(d, cfg.Tenancy)
+	proxy.Expose = readExpose(d, cfg.Topology)
 	d.end()
 	return proxy
 }

@@ -44,7 +44,7 @@ func readGateway(root *document, cfg *Config, getenv func(string) string) {
 	cfg.Proxy.Envoy = readEnvoySettings(settings, getenv)
 	settings.refuseObject("envoy_ready_bind_addr", "use gateway.healthCheckPort")
 	proxy.end()
-	d.refuseEnterprise("namespace", "partition")
+	cfg.Tenancy = readTenancy(d)
 	d.end()
 }
 

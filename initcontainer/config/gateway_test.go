@@ -71,11 +71,11 @@ func TestFaultsOfAGateway(t *testing.T) {
 			"gateway.healthCheckPort": "22000", "gateway.proxy.config.envoy_stats_bind_addr": "19000",
 		}},
 		"everything": {`"healthSyncContainers": ["envoy"],
-			"gateway": {"kind": "api", "name": "Gateway", "namespace": "team", "port": 1, "healthCheckPort": 0, "lanAddress": {"address": "0.0.0.0", "port": 65536}, "wanAddress": {"address": "a:b", "source": "public"},
+			"gateway": {"kind": "api", "name": "Gateway", "namespace": "Team", "port": 1, "healthCheckPort": 0, "lanAddress": {"address": "0.0.0.0", "port": 65536}, "wanAddress": {"address": "a:b", "source": "public"},
 				"proxy": {"upstreams": [], "config": {"envoy_ready_bind_addr": "x"}}},
 			"proxy": {"adminBindAddress": "localhost", "config": {}, "healthCheckPort": 1, "publicListenerPort": 2, "localServiceAddress": "127.0.0.1", "upstreams": [], "meshGateway": {}, "expose": {}, "x": 1}`, map[string]string{
 			"healthSyncContainers": "a list",
-			"gateway.kind":         `"api"`, "gateway.name": `"Gateway"`, "gateway.namespace": `"team"`, "gateway.port": "an unknown field", "gateway.healthCheckPort": "0",
+			"gateway.kind":         `"api"`, "gateway.name": `"Gateway"`, "gateway.namespace": `"Team"`, "gateway.port": "an unknown field", "gateway.healthCheckPort": "0",
 			"gateway.lanAddress.address": `"0.0.0.0"`, "gateway.lanAddress.port": "65536", "gateway.wanAddress.address": `"a:b"`, "gateway.wanAddress.source": "an unknown field",
 			"gateway.proxy.upstreams": "an unknown field", "gateway.proxy.config.envoy_ready_bind_addr": `"x"`,
 			"proxy.adminBindAddress": `"localhost"`, "proxy.config": "an object", "proxy.healthCheckPort": "1", "proxy.publicListenerPort": "2", "proxy.localServiceAddress": `"127.0.0.1"`,

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+
+	"ecsmesh/shared/consul"
 )
 
 // Kinds of an upstream's destination, as Consul has them.
@@ -15,24 +17,26 @@ const (
 // Upstream is a service that the application reaches through the mesh, at a
 // port or at a Unix domain socket.
 type Upstream struct {
-	DestinationType     string // service or prepared_query
-	DestinationName     string
-	DestinationPeer     string
-	Datacenter          string
-	LocalBindAddress    string // "" at a socket
-	LocalBindPort       int    // 0 at a socket
-	LocalBindSocketPath string
-	LocalBindSocketMode string // octal; "" is what Envoy's umask leaves
-	MeshGatewayMode     string
-	Config              map[string]any
+	DestinationType      string // service or prepared_query
+	DestinationName      string
+	DestinationNamespace string // "" is the service's own
+	DestinationPartition string // likewise
+	DestinationPeer      string
+	Datacenter           string
+	LocalBindAddress     string // "" at a socket
+	LocalBindPort        int    // 0 at a socket
+	LocalBindSocketPath  string
+	LocalBindSocketMode  string // octal; "" is what Envoy's umask leaves
+	MeshGatewayMode      string
+	Config               map[string]any
 }
 
 // readUpstreams reads the list, in which Consul takes nothing twice.
-func readUpstreams(proxy *document) []Upstream {
+func readUpstreams(proxy *document, own consul.Tenancy) []Upstream {
 	var upstreams []Upstream
 	sockets, destinations := map[string]string{}, map[destination]string{}
 	for _, d := range proxy.objects("upstreams") {
-		upstream := readUpstream(d)
+		upstream := readUpstream(d, own)
 		if socket := upstream.LocalBindSocketPath; socket != "" {
 			if earlier := sockets[socket]; earlier != "" {
 				d.fault("localBindSocketPath", show(socket), "want a socket of its own: "+earlier+" has the same")
@@ -51,13 +55,13 @@ func readUpstreams(proxy *document) []Upstream {
 }
 
 // destination is where an upstream leads to.
-type destination struct{ kind, name, peer, datacenter string }
+type destination struct{ kind, name, namespace, partition, peer, datacenter string }
 
 func (u Upstream) destination() destination {
-	return destination{u.DestinationType, u.DestinationName, u.DestinationPeer, u.Datacenter}
+	return destination{u.DestinationType, u.DestinationName, u.DestinationNamespace, u.DestinationPartition, u.DestinationPeer, u.Datacenter}
 }
 
-func readUpstream(d *document) Upstream {
+func readUpstream(d *document, own consul.Tenancy) Upstream {
 	upstream := Upstream{
 		DestinationType:     d.oneOf("destinationType", destinationService, destinationService, destinationQuery),
 		DestinationName:     d.text("destinationName", ""),
@@ -85,7 +89,7 @@ func readUpstream(d *document) Upstream {
 	} else {
 		upstream.LocalBindAddress, upstream.LocalBindPort = readBindAddress(d)
 	}
-	d.refuseEnterprise("destinationNamespace", "destinationPartition")
+	readDestination(d, &upstream, own)
 	d.end()
 	return upstream
 }

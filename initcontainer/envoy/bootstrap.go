@@ -7,6 +7,7 @@
 package envoy
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/netip"
 
@@ -31,6 +32,7 @@ type Sidecar struct {
 	ProxyID    string // or the gateway's ID
 	Service    string // or the gateway's name
 	Datacenter string
+	Tenancy    consul.Tenancy
 	Address    netip.Addr // the task's
 	Volume     volume.Volume
 	Proxy      config.Proxy
@@ -60,7 +62,7 @@ func Bootstrap(s Sidecar) ([]byte, error) {
 			"id":      s.ProxyID,
 			"cluster": s.Service,
 			// The servers find the proxy in their catalog by its node.
-			"metadata": object{"node_name": s.NodeName, "namespace": "default", "partition": "default"},
+			"metadata": object{"node_name": s.NodeName, "namespace": cmp.Or(s.Tenancy.Namespace, consul.Default), "partition": cmp.Or(s.Tenancy.Partition, consul.Default)},
 		},
 		"admin": object{
 			"address": socketAddress(s.Proxy.AdminBindAddress, s.Proxy.AdminBindPort),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/shared/consul"
 )
 
 func seconds(d time.Duration) string {
@@ -59,8 +60,8 @@ func statsConfig(s Sidecar) any {
 	for _, own := range [][2]string{
 		{"local_cluster", s.Service},
 		{"consul.source.service", s.Service},
-		{"consul.source.namespace", "default"},
-		{"consul.source.partition", "default"},
+		{"consul.source.namespace", cmp.Or(s.Tenancy.Namespace, consul.Default)},
+		{"consul.source.partition", cmp.Or(s.Tenancy.Partition, consul.Default)},
 		{"consul.source.datacenter", s.Datacenter},
 	} {
 		if !fixed[own[0]] {

@@ -95,6 +95,7 @@ func (s *session) sidecar(shared volume.Volume) envoy.Sidecar {
 		ProxyID:    s.registered.Sidecar.Service.ID,
 		Service:    s.registered.Instance().Service,
 		Datacenter: s.datacenter,
+		Tenancy:    s.registered.Tenancy(),
 		Address:    s.address,
 		Volume:     shared,
 		Proxy:      s.Config.Proxy,

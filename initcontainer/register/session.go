@@ -87,7 +87,7 @@ func (s *session) findToken(ctx context.Context, ssm parameter.API) (err error) 
 
 // try logs in, where there is no token yet, and registers.
 func (s *session) try(ctx context.Context) error {
-	servers, err := consul.NewServers(s.servers, consul.Options{Port: s.Config.ConsulServers.HTTP.Port, TLS: s.tls.http})
+	servers, err := consul.NewServers(s.servers, consul.Options{Port: s.Config.ConsulServers.HTTP.Port, TLS: s.tls.http, Tenancy: s.registered.Tenancy()})
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,13 @@ func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 	})
 	var denied api.StatusError
 	switch {
-	case !errors.As(err, &denied) || denied.Code != http.StatusForbidden:
+	case errors.As(err, &denied) && denied.Code == http.StatusBadRequest && !s.registered.Tenancy().IsDefault():
+		what := "service"
+		if s.Config.Gateway != nil {
+			what = "gateway"
+		}
+		return fmt.Errorf("%w; unless this is Consul Enterprise, remove %s.namespace and %s.partition", err, what, what)
+	case denied.Code != http.StatusForbidden:
 		return err
 	case consul.TokenUnknown(err) && s.tokens.Login == nil:
 		return fmt.Errorf("%w; Consul does not know the token of consulServers.tokenParameter, or of %s", err, config.TokenVariable)

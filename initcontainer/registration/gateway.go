@@ -30,14 +30,16 @@ func newGateway(cfg config.Config, task taskmeta.Task, node api.CatalogRegistrat
 	lan := serviceAddress(gateway.LAN, node.Address)
 	part := node
 	part.Service = &api.AgentService{
-		Kind:    api.ServiceKind(gateway.Kind),
-		ID:      mesh.ServiceID(name, task.ARN.ID),
-		Service: name,
-		Address: lan.Address,
-		Port:    lan.Port,
-		Tags:    gateway.Tags,
-		Meta:    serviceMeta(gateway.Meta, task),
-		Weights: api.AgentWeights{Passing: 1, Warning: 1},
+		Kind:      api.ServiceKind(gateway.Kind),
+		ID:        mesh.ServiceID(name, task.ARN.ID),
+		Service:   name,
+		Address:   lan.Address,
+		Port:      lan.Port,
+		Tags:      gateway.Tags,
+		Meta:      serviceMeta(gateway.Meta, task),
+		Weights:   api.AgentWeights{Passing: 1, Warning: 1},
+		Namespace: cfg.Tenancy.Namespace,
+		Partition: cfg.Tenancy.Partition,
 		TaggedAddresses: map[string]api.ServiceAddress{
 			addressLAN: lan,
 			addressWAN: serviceAddress(gateway.WAN, node.Address),

@@ -241,7 +241,7 @@ func (r Registration) succeededBy(other *api.Node) bool {
 
 // Remove takes the task out of the catalog.
 func (r Registration) Remove(ctx context.Context, servers servers) error {
-	gone := &api.CatalogDeregistration{Node: r.Node()}
+	gone := &api.CatalogDeregistration{Node: r.Node(), Partition: r.Sidecar.Partition}
 	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		_, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx))
 		return err

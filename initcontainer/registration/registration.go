@@ -17,6 +17,7 @@ import (
 
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
 )
 
@@ -40,9 +41,10 @@ const notYetChecked = "registered; not checked yet"
 // traffic only after its own health check said that it can.
 func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Time) (Registration, error) {
 	node := api.CatalogRegistration{
-		Node:     mesh.NodeName(task.ARN.ID),
-		Address:  address.String(),
-		NodeMeta: nodeMeta(task, now),
+		Node:      mesh.NodeName(task.ARN.ID),
+		Address:   address.String(),
+		NodeMeta:  nodeMeta(task, now),
+		Partition: cfg.Tenancy.Partition,
 	}
 	if cfg.Gateway != nil {
 		return newGateway(cfg, task, node)
@@ -70,6 +72,8 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 		Meta:              meta,
 		Weights:           weights,
 		EnableTagOverride: cfg.Service.EnableTagOverride,
+		Namespace:         cfg.Tenancy.Namespace,
+		Partition:         cfg.Tenancy.Partition,
 	}
 	for _, check := range cfg.Service.Checks {
 		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check)))
@@ -81,14 +85,16 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 	sidecar := node
 	sidecar.SkipNodeUpdate = true // the service's call has just written it
 	sidecar.Service = &api.AgentService{
-		Kind:    api.ServiceKindConnectProxy,
-		ID:      proxyID,
-		Service: mesh.ProxyService(name),
-		Address: address.String(),
-		Port:    cfg.Proxy.PublicListenerPort,
-		Tags:    cfg.Service.Tags,
-		Meta:    meta,
-		Weights: weights,
+		Kind:      api.ServiceKindConnectProxy,
+		ID:        proxyID,
+		Service:   mesh.ProxyService(name),
+		Address:   address.String(),
+		Port:      cfg.Proxy.PublicListenerPort,
+		Tags:      cfg.Service.Tags,
+		Meta:      meta,
+		Weights:   weights,
+		Namespace: cfg.Tenancy.Namespace,
+		Partition: cfg.Tenancy.Partition,
 		Proxy: &api.AgentServiceConnectProxyConfig{
 			DestinationServiceName: name,
 			DestinationServiceID:   serviceID,
@@ -149,6 +155,8 @@ func newCheck(of api.CatalogRegistration, id, name, kind string) *api.HealthChec
 		ServiceID:   of.Service.ID,
 		ServiceName: of.Service.Service,
 		Type:        kind,
+		Namespace:   of.Service.Namespace,
+		Partition:   of.Service.Partition,
 	}
 }
 
@@ -167,16 +175,18 @@ func upstreams(configured []config.Upstream) []api.Upstream {
 	var list []api.Upstream
 	for _, u := range configured {
 		list = append(list, api.Upstream{
-			DestinationType:     api.UpstreamDestType(u.DestinationType),
-			DestinationName:     u.DestinationName,
-			DestinationPeer:     u.DestinationPeer,
-			Datacenter:          u.Datacenter,
-			LocalBindAddress:    u.LocalBindAddress,
-			LocalBindPort:       u.LocalBindPort,
-			LocalBindSocketPath: u.LocalBindSocketPath,
-			LocalBindSocketMode: u.LocalBindSocketMode,
-			Config:              u.Config,
-			MeshGateway:         api.MeshGatewayConfig{Mode: api.MeshGatewayMode(u.MeshGatewayMode)},
+			DestinationType:      api.UpstreamDestType(u.DestinationType),
+			DestinationName:      u.DestinationName,
+			DestinationNamespace: u.DestinationNamespace,
+			DestinationPartition: u.DestinationPartition,
+			DestinationPeer:      u.DestinationPeer,
+			Datacenter:           u.Datacenter,
+			LocalBindAddress:     u.LocalBindAddress,
+			LocalBindPort:        u.LocalBindPort,
+			LocalBindSocketPath:  u.LocalBindSocketPath,
+			LocalBindSocketMode:  u.LocalBindSocketMode,
+			Config:               u.Config,
+			MeshGateway:          api.MeshGatewayConfig{Mode: api.MeshGatewayMode(u.MeshGatewayMode)},
 		})
 	}
 	return list
@@ -200,6 +210,11 @@ func (r Registration) parts() []api.CatalogRegistration {
 
 // Node is the name of the task's node.
 func (r Registration) Node() string { return r.Sidecar.Node }
+
+// Tenancy is where the task is in a Consul Enterprise.
+func (r Registration) Tenancy() consul.Tenancy {
+	return consul.Tenancy{Namespace: r.Sidecar.Service.Namespace, Partition: r.Sidecar.Service.Partition}
+}
 
 // Instance is what the task is in Consul: an instance of its service or, where
 // it has none, a gateway.
@@ -254,7 +269,7 @@ func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]St
 	for _, node := range others {
 		stale := Stale{Node: node.Node, VPCID: node.Meta[mesh.MetaVPCID]}
 		if stale.VPCID != "" && stale.VPCID == own.NodeMeta[mesh.MetaVPCID] {
-			gone := &api.CatalogDeregistration{Node: node.Node}
+			gone := &api.CatalogDeregistration{Node: node.Node, Partition: own.Partition}
 			if _, err := client.Catalog().Deregister(gone, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
 				return found, fmt.Errorf("remove node %s, which held %s before: %w", node.Node, own.Address, err)
 			}

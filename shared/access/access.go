@@ -92,7 +92,7 @@ func (a *Access) try(ctx context.Context, addrs []netip.Addr, use func(*consul.S
 
 // reach keeps the connections while addresses and CA stay as they are.
 func (a *Access) reach(ctx context.Context, addrs []netip.Addr) (*consul.Servers, error) {
-	options := consul.Options{Port: a.Port()}
+	options := consul.Options{Port: a.Port(), Tenancy: consul.Tenancy{Partition: a.settings.Partition}}
 	if a.settings.HTTPSSL {
 		if err := a.ca.read(ctx); err != nil {
 			return nil, err

@@ -26,6 +26,8 @@ type Settings struct {
 	CACertParameter string `env:"CONSUL_CACERT_PARAMETER"`
 	TLSServerName   string `env:"CONSUL_TLS_SERVER_NAME"` // see consul.TLS
 
+	Partition string `env:"CONSUL_PARTITION"` // of Consul Enterprise, in which the tasks are; empty: the default one
+
 	LoginMethod   string `env:"CONSUL_LOGIN_METHOD"`    // Consul's auth method; empty: Consul has no ACLs
 	LoginServerID string `env:"CONSUL_LOGIN_SERVER_ID"` // see login.Method
 }

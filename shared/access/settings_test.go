@@ -33,11 +33,11 @@ func TestSettings(t *testing.T) {
 		"everything": {
 			map[string]string{
 				"CONSUL_HTTP_PORT": "443", "CONSUL_HTTP_SSL": "1", "CONSUL_CACERT_PARAMETER": "/consul/ca", "CONSUL_TLS_SERVER_NAME": "consul.example.com",
-				"CONSUL_LOGIN_METHOD": "ecsmesh-functions", "CONSUL_LOGIN_SERVER_ID": "prod",
+				"CONSUL_LOGIN_METHOD": "ecsmesh-functions", "CONSUL_LOGIN_SERVER_ID": "prod", "CONSUL_PARTITION": "east",
 			},
 			Settings{
 				HTTPPort: 443, HTTPSSL: true, CACertParameter: "/consul/ca", TLSServerName: "consul.example.com",
-				LoginMethod: "ecsmesh-functions", LoginServerID: "prod",
+				LoginMethod: "ecsmesh-functions", LoginServerID: "prod", Partition: "east",
 			},
 			443,
 		},

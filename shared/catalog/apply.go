@@ -82,7 +82,7 @@ func (c *Catalog) applyTogether(ctx context.Context, changes []Change) []Result 
 func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int) (map[int]string, error) {
 	operations := make(api.TxnOps, len(indexes))
 	for n, i := range indexes {
-		operations[n] = operation(changes[i])
+		operations[n] = c.operation(changes[i])
 	}
 	var refusals map[int]string
 	err := c.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
@@ -172,21 +172,21 @@ func denied(what string) bool { return strings.Contains(what, "Permission denied
 // that is not there succeeds, and so does a check that is set as it was, without
 // a change that watchers would see. Deleting a check fails unless its index is
 // the one given: nobody has touched it since.
-func operation(c Change) *api.TxnOp {
-	check := api.HealthCheck{Node: c.Node, CheckID: mesh.LifecycleCheckID}
-	switch c.Action {
+func (c *Catalog) operation(change Change) *api.TxnOp {
+	check := api.HealthCheck{Node: change.Node, CheckID: mesh.LifecycleCheckID, Partition: c.partition}
+	switch change.Action {
 	case Drain:
 		check.Name = mesh.LifecycleCheckName
 		check.Status = api.HealthCritical
-		check.Output = shorten(c.Reason)
+		check.Output = shorten(change.Reason)
 		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: check}}
 	case Undrain:
-		check.ModifyIndex = c.Index
+		check.ModifyIndex = change.Index
 		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckDeleteCAS, Check: check}}
 	case Delete:
-		return &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: c.Node}}}
+		return &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: change.Node, Partition: c.partition}}}
 	default: // a verb that Consul doesn't know, and so refuses
-		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckOp(c.Action.String()), Check: check}}
+		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckOp(change.Action.String()), Check: check}}
 	}
 }
 

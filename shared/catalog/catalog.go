@@ -21,11 +21,16 @@ type servers interface {
 
 // Catalog is the catalog of one Consul cluster.
 type Catalog struct {
-	servers servers
+	servers   servers
+	partition string // "" is the default one
 }
 
 // New returns the catalog that these servers keep.
 func New(servers servers) *Catalog { return &Catalog{servers: servers} }
+
+// In is the catalog of a partition, of which the servers have to speak as well;
+// see consul.Tenancy.
+func (c *Catalog) In(partition string) *Catalog { return &Catalog{c.servers, partition} }
 
 // Node is a task's node.
 type Node struct {

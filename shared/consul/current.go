@@ -42,7 +42,7 @@ func (s *Servers) Current(ctx context.Context) ([]netip.Addr, error) {
 		meta    *api.QueryMeta
 	)
 	err := s.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		opts := &api.QueryOptions{RequireConsistent: true}
+		opts := &api.QueryOptions{RequireConsistent: true, Namespace: Default, Partition: Default}
 		entries, meta, err = client.Health().Service(serverService, "", true, opts.WithContext(ctx))
 		return err
 	})

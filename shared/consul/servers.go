@@ -65,6 +65,7 @@ type Options struct {
 	Port           int           // 8500, or 8501 with TLS
 	AttemptTimeout time.Duration // of one request to one server; 0 is 3 s
 	TLS            *TLS          // nil is plain HTTP
+	Tenancy        Tenancy       // of every request that names no other
 }
 
 // NewServers prepares a client for each address and dials none of them.
@@ -81,7 +82,7 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 		scheme = "https"
 	}
 	s := &Servers{attemptTimeout: cmp.Or(opts.AttemptTimeout, defaultAttemptTimeout)}
-	transport := authorized{&s.token, &http.Transport{
+	transport := authorized{&s.token, opts.Tenancy, &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig:     secured,
 		TLSHandshakeTimeout: dialTimeout,
@@ -90,7 +91,7 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	}}
 	for _, addr := range addrs {
 		name := net.JoinHostPort(addr.String(), strconv.Itoa(opts.Port))
-		client, err := api.NewClient(&api.Config{Address: name, Scheme: scheme, Token: ours, HttpClient: &http.Client{Transport: transport}})
+		client, err := api.NewClient(&api.Config{Address: name, Scheme: scheme, Token: ours, Namespace: ours, Partition: ours, HttpClient: &http.Client{Transport: transport}})
 		if err != nil {
 			return nil, fmt.Errorf("reach Consul at %s: %w", name, err)
 		}
@@ -105,37 +106,6 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 // UseToken has every request from now on carry an ACL token, which was issued
 // at that time. "" is Consul's anonymous token.
 func (s *Servers) UseToken(secret string, issued time.Time) { s.token.Store(&token{secret, issued}) }
-
-// ours stands, on its way to authorized, for the token of UseToken. A request
-// that names another, as a logout does, keeps that.
-const (
-	ours        = "of UseToken"
-	tokenHeader = "X-Consul-Token" //nolint:gosec // its name, not a token
-)
-
-// authorized gives requests their token. It keeps out of them what Consul's
-// client takes from CONSUL_* variables by itself: a token, namespace or
-// partition that is set for the application's own use must not change where a
-// task is registered.
-type authorized struct {
-	token *atomic.Pointer[token]
-	http.RoundTripper
-}
-
-func (a authorized) RoundTrip(request *http.Request) (*http.Response, error) {
-	request = request.Clone(request.Context())
-	if request.Header.Get(tokenHeader) == ours {
-		request.Header.Del(tokenHeader)
-		if token := a.token.Load(); token != nil && token.secret != "" {
-			request.Header.Set(tokenHeader, token.secret)
-		}
-	}
-	query := request.URL.Query()
-	query.Del("ns")
-	query.Del("partition")
-	request.URL.RawQuery = query.Encode()
-	return a.RoundTripper.RoundTrip(request)
-}
 
 // Do calls attempt with one server's client after the other until one
 // succeeds, one refuses for good, none can be trusted (see Permanent for both),

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,31 +135,5 @@ func TestARealClusterLosesServers(t *testing.T) {
 	})
 	if err != nil || !strings.HasPrefix(leader, alive.Addr.String()) {
 		t.Errorf("leader %q, %v", leader, err)
-	}
-}
-
-// TestTheEnvironmentChangesNothing sets what Consul's client reads by itself.
-func TestTheEnvironmentChangesNothing(t *testing.T) {
-	var got atomic.Value
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got.Store(r.URL.RawQuery + "|" + r.Header.Get("X-Consul-Token"))
-		fmt.Fprint(w, "[]")
-	}))
-	defer server.Close()
-	t.Setenv("CONSUL_HTTP_ADDR", "127.255.255.254:1")
-	t.Setenv("CONSUL_HTTP_SSL", "true")
-	t.Setenv("CONSUL_HTTP_TOKEN", "secret")
-	t.Setenv("CONSUL_NAMESPACE", "theirs")
-	t.Setenv("CONSUL_PARTITION", "theirs")
-	at := server.Listener.Addr().(*net.TCPAddr).AddrPort()
-	s := servers(t, []netip.Addr{at.Addr()}, Options{Port: int(at.Port())})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	err := s.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		_, _, err := client.Catalog().Nodes((&api.QueryOptions{Filter: "x"}).WithContext(ctx))
-		return err
-	})
-	if err != nil || got.Load() != "filter=x|" {
-		t.Errorf("%v: the request had %v", err, got.Load())
 	}
 }
