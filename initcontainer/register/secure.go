@@ -11,6 +11,7 @@ import (
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/parameter"
 )
 
@@ -70,11 +71,10 @@ func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name st
 	return value, err
 }
 
-// What a token's description says of its task, as consul-ecs has it.
-const (
-	loginMetaTask    = "consul.hashicorp.com/task-id"
-	loginMetaCluster = "consul.hashicorp.com/cluster"
-)
+// loginMetaTask is what a token's description calls its task, as consul-ecs has
+// it. The cluster has a name of our own: the controller of consul-ecs deletes
+// tokens with both of its names as soon as it takes their task for none of its.
+const loginMetaTask = "consul.hashicorp.com/task-id"
 
 // tokens says where the task gets its tokens from. What is logged in says in
 // Consul for which task.
@@ -86,7 +86,7 @@ func (r Registrar) tokens(task taskmeta.Task) token.Source {
 		if method.Meta == nil {
 			method.Meta = map[string]string{}
 		}
-		method.Meta[loginMetaTask], method.Meta[loginMetaCluster] = task.ARN.ID, task.ClusterARN()
+		method.Meta[loginMetaTask], method.Meta[mesh.MetaClusterARN] = task.ARN.ID, task.ClusterARN()
 		source.Login = &method
 	}
 	return source
