@@ -61,7 +61,7 @@ type Config struct {
 // Service is the application's registration.
 type Service struct {
 	Name              string // "" is the task family, lower-cased
-	Port              int
+	Port              int    // 0 is a service that only calls others
 	Tags              []string
 	Meta              map[string]string
 	Weights           *Weights
@@ -69,7 +69,7 @@ type Service struct {
 
 	// Checks are run by check; HealthSyncContainers are the containers whose
 	// health, as ECS knows it, is told to Consul. At least one of both is
-	// there: by default a TCP check of Port.
+	// there, where there is a Port: by default a TCP check of that.
 	Checks               []Check
 	HealthSyncContainers []string
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -230,7 +231,7 @@ func readLogin(root *document, servers ConsulServers) *login.Method {
 	}
 	enabled := d.boolean("enabled", false)
 	method := &login.Method{
-		AuthMethod:          d.text("method", DefaultLoginMethod),
+		AuthMethod:          cmp.Or(d.text("method", ""), DefaultLoginMethod),
 		IncludeEntity:       d.boolean("includeEntity", true),
 		Meta:                d.textMap("meta"),
 		Region:              d.text("region", ""),
@@ -238,12 +239,10 @@ func readLogin(root *document, servers ConsulServers) *login.Method {
 		STSEndpoint:         d.text("stsEndpoint", ""),
 		ServerIDHeaderValue: d.text("serverIdHeaderValue", ""),
 	}
+	d.refuseOlder(olderLoginFields)
 	d.end()
 	if !enabled {
 		return nil
-	}
-	if method.AuthMethod == "" {
-		d.fault("method", `""`, "want the name of an auth method in Consul, such as "+DefaultLoginMethod)
 	}
 	if at, err := url.Parse(method.STSEndpoint); method.STSEndpoint != "" && (err != nil || at.Hostname() == "" || at.Scheme != "http" && at.Scheme != "https") {
 		d.fault("stsEndpoint", show(method.STSEndpoint), "want the URL of AWS STS that the auth method has, such as https://sts.eu-west-1.amazonaws.com")

@@ -45,14 +45,17 @@ func readConfig(root *document, getenv func(string) string) Config {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
 	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
-	if cfg.Gateway == nil && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
+	if cfg.Service.Port != 0 && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
 	checkPorts(root, cfg)
 
-	root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
+	if cfg.Gateway == nil {
+		root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
+	}
 
 	root.ignore("controller")
+	root.refuseOlder(olderFields)
 	root.end()
 	return cfg
 }
@@ -104,14 +107,14 @@ func readService(root *document) (Service, consul.Tenancy) {
 	}
 	service := Service{
 		Name:              d.text("name", ""),
-		Port:              d.port("port", 0),
+		Port:              d.integer("port", 0, 0, 65535),
 		Tags:              d.texts("tags"),
 		Meta:              d.textMap("meta"),
 		EnableTagOverride: d.boolean("enableTagOverride", false),
 	}
 	d.serviceName("name", service.Name)
 	if !d.has("port") {
-		d.fault("port", "nothing", "want the port on which the application listens")
+		d.fault("port", "nothing", "want the port on which the application listens, or 0 where it listens on none")
 	}
 	if weights := d.object("weights"); weights != nil {
 		service.Weights = &Weights{Passing: weights.integer("passing", 1, 0, 65535), Warning: weights.integer("warning", 1, 0, 65535)}
@@ -203,6 +206,7 @@ func readCheck(d *document) Check {
 			}
 		}
 	}
+	d.refuseOlder(olderCheckFields)
 	d.end()
 	return check
 }

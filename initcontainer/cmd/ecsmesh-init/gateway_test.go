@@ -42,6 +42,16 @@ type meshTask struct {
 // environment of the init container.
 func startTask(t *testing.T, server *consultest.Server, fields string, env ...string) *meshTask {
 	t.Helper()
+	task := newTask(t)
+	task.env = append(task.env, env...)
+	task.register(t, server, fields)
+	task.startEnvoy(t)
+	return task
+}
+
+// newTask is a task that has its metadata, and no configuration yet.
+func newTask(t *testing.T) *meshTask {
+	t.Helper()
 	task := &meshTask{
 		id:      fmt.Sprintf("%032x", rand.Uint64()),
 		address: netip.AddrFrom4([4]byte{127, 6, byte(rand.IntN(256)), byte(1 + rand.IntN(254))}).String(),
@@ -51,15 +61,23 @@ func startTask(t *testing.T, server *consultest.Server, fields string, env ...st
 		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
 	}))
 	t.Cleanup(metadata.Close)
-	task.env = append(env,
-		"PATH="+os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4="+metadata.URL,
-		fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": %t}}, %s}`,
-			task.volume, server.Addr, server.Security != nil, strings.ReplaceAll(fields, "OWN", task.address)))
-	if code, log := task.run(t, binary, "register"); code != 0 {
+	task.env = []string{"PATH=" + os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4=" + metadata.URL}
+	return task
+}
+
+// register has the task register with a configuration's fields.
+func (m *meshTask) register(t *testing.T, server *consultest.Server, fields string) {
+	t.Helper()
+	m.registerWith(t, fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": %t}}, %s}`,
+		m.volume, server.Addr, server.Security != nil, strings.ReplaceAll(fields, "OWN", m.address)))
+}
+
+func (m *meshTask) registerWith(t *testing.T, variable string) {
+	t.Helper()
+	m.env = append(m.env, variable)
+	if code, log := m.run(t, binary, "register"); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, log)
 	}
-	task.startEnvoy(t)
-	return task
 }
 
 func (m *meshTask) run(t *testing.T, program string, args ...string) (code int, log string) {
