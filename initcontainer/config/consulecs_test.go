@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
 )
 
@@ -22,9 +23,6 @@ import (
 // refuses, and the next is to take. A document that is taken must be named in
 // TestDocumentsOfConsulECS instead.
 var refusedYet = []string{
-	"mesh-gateway-enterprise",
-	"mesh-task-enterprise",
-	"mesh-task-exposing",
 	"mesh-task-resilient",
 	"mesh-task-transparent",
 }
@@ -122,6 +120,17 @@ func TestDocumentsOfConsulECS(t *testing.T) {
 			cfg.Warnings = append(cfg.Warnings, "transparentProxy has no effect on a gateway: there is no application whose traffic it could redirect")
 		}),
 		"api-gateway": gatewayTask("api-gateway", func(*Config) {}),
+		"mesh-task-exposing": meshTask(func(cfg *Config) {
+			cfg.Proxy.Expose.Paths = []ExposePath{{ListenerPort: 21500, Path: "/health", LocalPathPort: 8080, Protocol: "http"}}
+		}),
+		"mesh-task-enterprise": meshTask(func(cfg *Config) {
+			cfg.Tenancy = consul.Tenancy{Namespace: "shop", Partition: "ecs"}
+			cfg.Proxy.Upstreams = []Upstream{{
+				DestinationType: "service", DestinationName: "cart", DestinationNamespace: "shop", DestinationPartition: "ecs",
+				LocalBindAddress: "127.0.0.1", LocalBindPort: 9091,
+			}}
+		}),
+		"mesh-gateway-enterprise": gatewayTask("mesh-gateway", func(cfg *Config) { cfg.Tenancy.Partition = "ecs" }),
 		"terminating-gateway": gatewayTask("terminating-gateway", func(cfg *Config) {
 			cfg.Gateway.LAN.Port, cfg.Gateway.WAN.Port = 8444, 8444
 		}),
