@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e fuzz lint golden clean tools check go
+.PHONY: help build image demo test test-unit test-e2e fuzz lint golden clean tools test-tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -32,13 +32,13 @@ help: ## Show this list
 demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running, SECURE=1 is with TLS and ACLs
 	@go run ./e2e/demo
 
-test: tools build check ## Prove that everything works: unit, integration and end-to-end tests
+test: tools test-tools build check ## Prove that everything works: unit, integration and end-to-end tests
 	$(GO_TEST) ./...
 
 test-unit: check ## Test only what needs no Consul, Envoy or AWS emulator
 	$(GO_TEST) $(UNIT)
 
-test-e2e: tools build ## Test only what needs them
+test-e2e: tools test-tools build ## Test only what needs them
 	$(GO_TEST) $(E2E)
 
 # Go takes one fuzz target at a time. It keeps what makes one fail in testdata/fuzz, where it is a test from then on.
@@ -61,9 +61,9 @@ dist/%/bootstrap: go
 # The image: PLATFORM is that of the tasks' cpuArchitecture, and may list several with commas.
 IMAGE ?= ecsmesh-init:$(VERSION)
 PLATFORM ?= linux/amd64
-image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/arm64
+image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/arm64, IPTABLES=1 for transparentProxy
 	@command -v docker >/dev/null || { echo 'make image needs Docker, and there is no docker on the PATH' >&2; exit 1; }
-	docker build --platform $(PLATFORM) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
+	docker build --platform $(PLATFORM) --target $(if $(IPTABLES),with-iptables,plain) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
 
 lint: tools ## Look for mistakes, for what is insecure, and for dependencies that are
 	@e2e/tools/setup.sh lint
@@ -91,6 +91,9 @@ clean: ## Remove what was built (.tools, which took minutes, stays)
 
 tools: go ## Install Consul, Envoy and the AWS emulator into .tools
 	@e2e/tools/setup.sh
+
+test-tools: go
+	@e2e/tools/setup.sh test
 
 check: go
 	@unformatted=$$(gofmt -l functions shared initcontainer e2e) && [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }

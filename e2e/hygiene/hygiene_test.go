@@ -28,7 +28,7 @@ var envoyUser = strconv.Itoa(volume.EnvoyUser)
 // writes there for Envoy needs nobody else's right to read it.
 func TestTheImageHoldsNothingElse(t *testing.T) {
 	want := []string{
-		"FROM scratch",
+		"FROM scratch AS plain",
 		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
 		"COPY --from=build /ecsmesh-init /ecsmesh-init",
 		"COPY --from=build --chown=" + envoyUser + ":" + envoyUser + " /volume/ /",

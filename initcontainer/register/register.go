@@ -62,6 +62,10 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	redirect, err := r.transparent(ctx, task, address)
+	if err != nil {
+		return err
+	}
 	registered, err := registration.New(r.Config, task, address, time.Now())
 	if err != nil {
 		return err
@@ -104,6 +108,9 @@ func (r Registrar) Run(ctx context.Context) error {
 		return err
 	}
 	if err := s.writeFiles(shared); err != nil {
+		return err
+	}
+	if err := redirect(ctx); err != nil {
 		return err
 	}
 	r.Log.Info("registered", "service", registered.Instance().ID, "node", registered.Node(), "address", address, "datacenter", s.datacenter)

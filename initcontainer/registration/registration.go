@@ -106,6 +106,16 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 			Expose:                 expose(cfg.Proxy.Expose),
 		},
 	}
+	if cfg.TransparentProxy != nil {
+		sidecar.Service.Proxy.Mode = api.ProxyModeTransparent
+		sidecar.Service.Proxy.TransparentProxy = &api.TransparentProxyConfig{
+			OutboundListenerPort: config.OutboundListenerPort,
+			// The address of a task is that of an instance, not of its service,
+			// which has a virtual one of Consul's. Whoever calls it gets there,
+			// and by the mesh.
+			DialedDirectly: true,
+		}
+	}
 	sidecar.Checks = api.HealthChecks{newCheck(sidecar, mesh.EnvoyCheckID(proxyID), "Envoy and the service behind it", "")}
 	return Registration{Service: service, Sidecar: sidecar}, nil
 }
