@@ -64,6 +64,10 @@ type Task struct {
 	GRPCPort     int
 	TLS          *consul.TLS `json:",omitempty"` // of the HTTP interface
 
+	// Agent is set in the topology client-agent: the one server is the task's
+	// own agent then, which runs the checks.
+	Agent *registration.Agent `json:",omitempty"`
+
 	// Token is set where there are ACLs. The token itself is in Envoy's file.
 	Token *Token `json:",omitempty"`
 
@@ -152,7 +156,11 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 		r.Log.Debug("another run is at work")
 		return
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case task.Agent != nil:
+		err = r.leaveToAgent(ctx, task)
+	default:
 		err = r.sync(ctx, task, ready)
 	}
 	if err != nil {
@@ -189,19 +197,28 @@ func (t Task) whole() bool {
 
 // sync looks at the service and at Envoy, and brings Consul up to date.
 func (r Run) sync(ctx context.Context, task Task, envoyReady error) error {
-	if task.Private {
-		names := len(task.Checks)
-		if err := volume.ReadJSON(r.Volume.Requests(), &task.Checks); err != nil {
-			return fmt.Errorf("read the service's checks: %w; they belong to Envoy's user, which proxy.uid names", err)
-		}
-		if len(task.Checks) != names {
-			return fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", r.Volume.Requests())
-		}
+	if err := r.readRequests(&task); err != nil {
+		return err
 	}
 	metadata := r.metadata(ctx)
 	told := r.told()
 	now := verdict(task.Registration, r.look(ctx, task, told.statuses, metadata), envoyReady)
 	return r.newSync(task, metadata).bring(ctx, told, now)
+}
+
+// readRequests completes the checks by what only Envoy's user may read of them.
+func (r Run) readRequests(task *Task) error {
+	if !task.Private {
+		return nil
+	}
+	names := len(task.Checks)
+	if err := volume.ReadJSON(r.Volume.Requests(), &task.Checks); err != nil {
+		return fmt.Errorf("read the service's checks: %w; they belong to Envoy's user, which proxy.uid names", err)
+	}
+	if len(task.Checks) != names {
+		return fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", r.Volume.Requests())
+	}
+	return nil
 }
 
 // look runs the service's checks and reads its containers' health, in the order

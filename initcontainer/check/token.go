@@ -132,6 +132,11 @@ func (s *synchronization) renew(ctx context.Context) error {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
 	s.servers.UseToken(got.Secret, time.Now())
+	if s.task.Agent != nil {
+		if err := s.giveToken(ctx); err != nil {
+			return fmt.Errorf("renew the ACL token: %w", err)
+		}
+	}
 	s.Log.Info("the ACL token was renewed", "accessor", got.AccessorID)
 	s.keep(s.upkeep.renewed(s.Now(), got.RenewAt()))
 	return nil

@@ -47,6 +47,7 @@ type Config struct {
 	LogLevel     slog.Level // of the init container
 
 	ConsulServers ConsulServers
+	ConsulClient  *ConsulClient  // nil, but in the topology ClientAgent
 	Login         *login.Method  // nil is no login
 	Service       Service        // zero, where there is a Gateway
 	Gateway       *Gateway       // nil, where the task is a service

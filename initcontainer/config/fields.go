@@ -40,6 +40,7 @@ func readConfig(root *document, getenv func(string) string) Config {
 		cfg.Proxy = readProxy(root.section("proxy"), cfg, getenv)
 		cfg.Service.HealthSyncContainers = readHealthSyncContainers(root, cfg.Service.Checks)
 	}
+	cfg.ConsulClient = readConsulClient(root, cfg.Topology, cfg.ConsulServers, getenv)
 	cfg.Login = readLogin(root, cfg.ConsulServers)
 	warnOfPlaintext(root, cfg.ConsulServers, cfg.Login)
 	if !path.IsAbs(cfg.BootstrapDir) {
@@ -337,6 +338,7 @@ func checkPorts(root *document, cfg Config) {
 	if cfg.Gateway != nil {
 		listeners, settings = gatewayListeners(cfg), "gateway.proxy.config"
 	}
+	listeners = append(listeners, clientListeners(cfg.ConsulClient)...)
 	for i, upstream := range cfg.Proxy.Upstreams {
 		listeners = append(listeners, listener{fmt.Sprintf("proxy.upstreams[%d].localBindPort", i), upstream.LocalBindAddress, upstream.LocalBindPort})
 	}

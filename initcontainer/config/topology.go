@@ -12,6 +12,7 @@ const (
 // topologiesBuilt are those that work.
 var topologiesBuilt = []string{
 	Direct,
+	ClientAgent,
 }
 
 func readTopology(root *document) string {

@@ -127,6 +127,9 @@ func (s *session) state() check.Task {
 		GRPCPort: s.Config.ConsulServers.GRPC.Port,
 		TLS:      s.known(s.tls.http),
 	}
+	if s.Config.Topology == config.ClientAgent {
+		task.Agent = s.agent()
+	}
 	if s.token.Secret != "" {
 		task.Token = &check.Token{Source: s.tokens, RenewAt: s.token.RenewAt()}
 	}

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/sethvargo/go-retry"
 
 	"ecsmesh/initcontainer/config"
@@ -47,26 +46,18 @@ type Registrar struct {
 func (r Registrar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Deadline, fmt.Errorf("gave up after %s", r.Deadline))
 	defer cancel()
-	for _, warning := range r.Config.Warnings {
-		r.Log.Warn(warning)
+	s, err := r.begin(ctx)
+	if err != nil || s == nil {
+		return err
 	}
-	task, err := r.task(ctx)
+	if r.Config.Topology == config.ClientAgent {
+		s.useAgent()
+	}
+	redirect, err := r.transparent(ctx, s.task, s.address)
 	if err != nil {
 		return err
 	}
-	if task.Stopping() {
-		r.Log.Warn("the task is stopping; it is not registered", "task", task.TaskARN)
-		return nil
-	}
-	address, err := task.Address()
-	if err != nil {
-		return err
-	}
-	redirect, err := r.transparent(ctx, task, address)
-	if err != nil {
-		return err
-	}
-	registered, err := registration.New(r.Config, task, address, time.Now())
+	s.registered, err = registration.New(r.Config, s.task, s.address, time.Now())
 	if err != nil {
 		return err
 	}
@@ -76,36 +67,14 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err := prepare(shared, r.Binary); err != nil {
 		return err
 	}
-	// On EC2, a container's environment need not name the Region.
-	sdk, err := discovery.AWS(ctx, task.ARN.Region)
-	if err != nil {
-		return err
-	}
-	parameters := ssm.NewFromConfig(sdk)
-	secured, err := r.readCAs(ctx, parameters)
-	if err != nil {
-		return err
-	}
-	s := &session{
-		Registrar: r,
-		source: discovery.Source{
-			Hosts:     r.Config.ConsulServers.Hosts,
-			Parameter: r.Config.ConsulServers.Parameter,
-			Region:    task.ARN.Region,
-		},
-		tls:        secured,
-		tokens:     r.tokens(task),
-		registered: registered,
-		address:    address,
-	}
-	if err := s.findToken(ctx, parameters); err != nil {
+	if err := s.findSecrets(ctx); err != nil {
 		return err
 	}
 	if err := s.tryPrivate(shared); err != nil {
 		return err
 	}
-	if err := s.register(ctx); err != nil {
-		return err
+	if err := s.until(ctx, s.register); err != nil {
+		return s.explain(err)
 	}
 	if err := s.writeFiles(shared); err != nil {
 		return err
@@ -113,12 +82,42 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err := redirect(ctx); err != nil {
 		return err
 	}
-	r.Log.Info("registered", "service", registered.Instance().ID, "node", registered.Node(), "address", address, "datacenter", s.datacenter)
+	r.Log.Info("registered", "service", s.registered.Instance().ID, "node", s.registered.Node(), "address", s.address, "datacenter", s.datacenter)
 	return nil
 }
 
-// task reads the task metadata, again while the endpoint does not answer.
-func (r Registrar) task(ctx context.Context) (taskmeta.Task, error) {
+// begin reads what ECS says of the task; nil is a task that is stopping.
+func (r Registrar) begin(ctx context.Context) (*session, error) {
+	for _, warning := range r.Config.Warnings {
+		r.Log.Warn(warning)
+	}
+	task, err := r.readTask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if task.Stopping() {
+		r.Log.Warn("the task is stopping; it is not registered", "task", task.TaskARN)
+		return nil, nil
+	}
+	address, err := task.Address()
+	if err != nil {
+		return nil, err
+	}
+	return &session{
+		Registrar: r,
+		source: discovery.Source{
+			Hosts:     r.Config.ConsulServers.Hosts,
+			Parameter: r.Config.ConsulServers.Parameter,
+			Region:    task.ARN.Region,
+		},
+		tokens:  r.tokens(task),
+		task:    task,
+		address: address,
+	}, nil
+}
+
+// readTask reads the task metadata, again while the endpoint does not answer.
+func (r Registrar) readTask(ctx context.Context) (taskmeta.Task, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, metadataDeadline, fmt.Errorf("gave up after %s", metadataDeadline))
 	defer cancel()
 	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(2*time.Second, retry.NewExponential(50*time.Millisecond)))

@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/hashicorp/consul/api"
 	"github.com/sethvargo/go-retry"
 
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/registration"
+	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
@@ -28,20 +30,22 @@ const consulRound = 5 * time.Second
 type session struct {
 	Registrar
 	source     discovery.Source
-	tls        interfaces
 	tokens     token.Source
-	registered registration.Registration
+	task       taskmeta.Task
 	address    netip.Addr
+	registered registration.Registration
 
 	// What was found out so far.
+	parameters parameter.API
+	tls        interfaces
 	servers    []netip.Addr
 	token      login.Token
 	datacenter string
 }
 
-// register finds servers and writes the registration to one of them, with a
-// fresh list of servers each time that none of them answers.
-func (s *session) register(ctx context.Context) error {
+// until finds servers and does with them what try does, with a fresh list of
+// servers each time that none of them answers.
+func (s *session) until(ctx context.Context, try func(context.Context) error) error {
 	list, err := s.source.Open(ctx)
 	if err != nil {
 		return err
@@ -52,7 +56,7 @@ func (s *session) register(ctx context.Context) error {
 			return err
 		}
 		s.Log.Info("Consul servers found", "servers", s.servers)
-		err = s.try(ctx)
+		err = try(ctx)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -63,7 +67,7 @@ func (s *session) register(ctx context.Context) error {
 		case consul.Permanent(err):
 			return err
 		}
-		s.Log.Warn("no Consul server took the registration; trying again", "error", err)
+		s.Log.Warn("Consul did not answer as it should; trying again", "error", err)
 		wait, _ := pause.Next()
 		select {
 		case <-ctx.Done():
@@ -73,11 +77,20 @@ func (s *session) register(ctx context.Context) error {
 	}
 }
 
-// findToken finds the token that somebody else has made.
-func (s *session) findToken(ctx context.Context, ssm parameter.API) (err error) {
+// findSecrets reads the CAs, and the token that somebody else has made.
+func (s *session) findSecrets(ctx context.Context) error {
+	// On EC2, a container's environment need not name the Region.
+	sdk, err := discovery.AWS(ctx, s.task.ARN.Region)
+	if err != nil {
+		return err
+	}
+	s.parameters = ssm.NewFromConfig(sdk)
+	if s.tls, err = s.readCAs(ctx, s.parameters); err != nil {
+		return err
+	}
 	secret := string(s.Config.ConsulServers.Token)
 	if name := s.tokens.Parameter; name != "" {
-		if secret, err = s.readParameter(ctx, ssm, name); err != nil {
+		if secret, err = s.readParameter(ctx, s.parameters, name); err != nil {
 			return fmt.Errorf("read the ACL token: %w", err)
 		}
 	}
@@ -85,38 +98,52 @@ func (s *session) findToken(ctx context.Context, ssm parameter.API) (err error) 
 	return nil
 }
 
-// try logs in, where there is no token yet, and registers.
-func (s *session) try(ctx context.Context) error {
-	servers, err := consul.NewServers(s.servers, consul.Options{Port: s.Config.ConsulServers.HTTP.Port, TLS: s.tls.http, Tenancy: s.registered.Tenancy()})
+// register logs in, where there is no token yet, and registers.
+func (s *session) register(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, consulRound)
+	defer cancel()
+	servers, err := s.logIn(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, consulRound)
-	defer cancel()
-	if s.token.Secret == "" && s.tokens.Login != nil {
-		if s.token, err = s.tokens.Get(ctx, servers); err != nil {
-			return err
-		}
-		s.Log.Info("logged in to Consul", "accessor", s.token.AccessorID)
-		if s.token.Expires.IsZero() {
-			s.Log.Warn("the ACL token has no end: give the auth method a MaxTokenTTL", "method", s.tokens.Login.AuthMethod)
-		}
+	if s.Config.Topology == config.ClientAgent {
+		return s.writeToAgent(ctx, servers)
 	}
 	servers.UseToken(s.token.Secret, s.token.Created)
 	return s.write(ctx, servers)
 }
 
-func (s *session) write(ctx context.Context, servers *consul.Servers) error {
-	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		stale, err := s.registered.RemoveStale(ctx, client)
-		for _, node := range stale {
-			if node.Removed {
-				s.Log.Info("removed what a dead task left at this task's address", "node", node.Node)
-			} else {
-				s.Log.Warn("another node has this task's address, and it is not known to be in the same VPC; it stays, and hides this task from the mesh if it is dead", "node", node.Node, "vpc", node.VPCID)
-			}
+// logIn gets a token, where there is none yet. The servers don't have it.
+func (s *session) logIn(ctx context.Context) (*consul.Servers, error) {
+	servers, err := consul.NewServers(s.servers, consul.Options{Port: s.Config.ConsulServers.HTTP.Port, TLS: s.tls.http, Tenancy: s.Config.Tenancy})
+	if err != nil || s.token.Secret != "" || s.tokens.Login == nil {
+		return servers, err
+	}
+	if s.token, err = s.tokens.Get(ctx, servers); err != nil {
+		return nil, err
+	}
+	s.Log.Info("logged in to Consul", "accessor", s.token.AccessorID)
+	if s.token.Expires.IsZero() {
+		s.Log.Warn("the ACL token has no end: give the auth method a MaxTokenTTL", "method", s.tokens.Login.AuthMethod)
+	}
+	return servers, nil
+}
+
+func (s *session) removeStale(ctx context.Context, client *api.Client) error {
+	stale, err := s.registered.RemoveStale(ctx, client)
+	for _, node := range stale {
+		if node.Removed {
+			s.Log.Info("removed what a dead task left at this task's address", "node", node.Node)
+		} else {
+			s.Log.Warn("another node has this task's address, and it is not known to be in the same VPC; it stays, and hides this task from the mesh if it is dead", "node", node.Node, "vpc", node.VPCID)
 		}
-		if err != nil {
+	}
+	return err
+}
+
+func (s *session) write(ctx context.Context, servers *consul.Servers) error {
+	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		if err := s.removeStale(ctx, client); err != nil {
 			return err
 		}
 		s.datacenter, err = s.registered.Write(ctx, client)
@@ -124,7 +151,7 @@ func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 	})
 	var denied api.StatusError
 	switch {
-	case errors.As(err, &denied) && denied.Code == http.StatusBadRequest && !s.registered.Tenancy().IsDefault():
+	case errors.As(err, &denied) && denied.Code == http.StatusBadRequest && !s.Config.Tenancy.IsDefault():
 		what := "service"
 		if s.Config.Gateway != nil {
 			what = "gateway"

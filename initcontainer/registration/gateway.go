@@ -46,7 +46,7 @@ func newGateway(cfg config.Config, task taskmeta.Task, node api.CatalogRegistrat
 		},
 		Proxy: &api.AgentServiceConnectProxyConfig{Config: gatewayConfig(cfg, node.Address)},
 	}
-	part.Checks = api.HealthChecks{newCheck(part, mesh.EnvoyCheckID(part.Service.ID), "Envoy", "")}
+	part.Checks = proxyChecks(cfg, part)
 	return Registration{Sidecar: part}, nil
 }
 

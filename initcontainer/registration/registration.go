@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +42,7 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 	node := api.CatalogRegistration{
 		Node:      mesh.NodeName(task.ARN.ID),
 		Address:   address.String(),
-		NodeMeta:  nodeMeta(task, now),
+		NodeMeta:  NodeMeta(cfg.Topology, task, now),
 		Partition: cfg.Tenancy.Partition,
 	}
 	if cfg.Gateway != nil {
@@ -116,7 +115,7 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 			DialedDirectly: true,
 		}
 	}
-	sidecar.Checks = api.HealthChecks{newCheck(sidecar, mesh.EnvoyCheckID(proxyID), "Envoy and the service behind it", "")}
+	sidecar.Checks = proxyChecks(cfg, sidecar)
 	return Registration{Service: service, Sidecar: sidecar}, nil
 }
 
@@ -129,13 +128,16 @@ func nameOf(configured string, task taskmeta.Task, what string) (string, error) 
 	return name, nil
 }
 
-func nodeMeta(task taskmeta.Task, now time.Time) map[string]string {
+// NodeMeta says in Consul which task a node is.
+func NodeMeta(topology string, task taskmeta.Task, now time.Time) map[string]string {
 	meta := map[string]string{
-		mesh.MetaSyntheticNode: "true",
-		mesh.MetaTaskARN:       task.TaskARN,
-		mesh.MetaClusterARN:    task.ClusterARN(),
-		mesh.MetaFamily:        task.Family,
-		mesh.MetaRegisteredAt:  now.UTC().Format(time.RFC3339),
+		mesh.MetaTaskARN:      task.TaskARN,
+		mesh.MetaClusterARN:   task.ClusterARN(),
+		mesh.MetaFamily:       task.Family,
+		mesh.MetaRegisteredAt: now.UTC().Format(time.RFC3339),
+	}
+	if topology != config.ClientAgent {
+		meta[mesh.MetaSyntheticNode] = "true"
 	}
 	if task.VPCID != "" {
 		meta[mesh.MetaVPCID] = task.VPCID
@@ -292,10 +294,10 @@ func (r Registration) RemoveStale(ctx context.Context, client *api.Client) ([]St
 
 // sharesAddress lists the other tasks' nodes that have this task's address.
 func (r Registration) sharesAddress(ctx context.Context, client *api.Client) ([]*api.Node, error) {
-	filter := fmt.Sprintf("Address == %q and Node != %q and Meta[%q] == %q", r.Sidecar.Address, r.Node(), mesh.MetaSyntheticNode, "true")
+	filter := fmt.Sprintf("Address == %q and Node != %q and %s", r.Sidecar.Address, r.Node(), mesh.FilterTasks)
 	nodes, _, err := client.Catalog().Nodes((&api.QueryOptions{Filter: filter}).WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("look for other nodes at %s: %w", r.Sidecar.Address, err)
 	}
-	return slices.DeleteFunc(nodes, func(node *api.Node) bool { return !strings.HasPrefix(node.Node, mesh.NodePrefix) }), nil
+	return nodes, nil
 }

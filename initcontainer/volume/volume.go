@@ -57,6 +57,17 @@ func (v Volume) Upkeep() string { return v.path("state", "upkeep.json") }
 // Passed is there once Consul was told that the service passes.
 func (v Volume) Passed() string { return v.path("state", "passed") }
 
+// Client is the configuration of the task's own Consul agent, in the topology
+// client-agent. It and the following two may be on a volume that only the
+// agent's container mounts.
+func (v Volume) Client() string { return v.path("consul-client.json") }
+
+// ClientCA is the CA by which the agent knows the servers.
+func (v Volume) ClientCA() string { return v.path("consul-ca.pem") }
+
+// ClientData is the agent's own folder.
+func (v Volume) ClientData() string { return v.path("consul-data") }
+
 // Lock is held by the one run of check that is at work.
 func (v Volume) Lock() string { return v.path("state", "lock") }
 
@@ -86,6 +97,24 @@ const (
 
 // EnvoyUser is the user that the official image of Envoy runs it as.
 const EnvoyUser = 101
+
+// ConsulUser is the user that the official image of Consul runs it as.
+const ConsulUser = 100
+
+// PrepareClient creates the agent's folder, for its user alone.
+func (v Volume) PrepareClient(user int) error {
+	const folder = 0o700
+	if err := os.MkdirAll(v.ClientData(), folder); err != nil {
+		return v.explain("create a folder on", err)
+	}
+	if user == os.Geteuid() {
+		return nil
+	}
+	if err := os.Chown(v.ClientData(), user, -1); err != nil {
+		return v.explain("create a folder on", notGiven(user, err))
+	}
+	return nil
+}
 
 // Prepare creates the folders, and the link from Servers.
 func (v Volume) Prepare() error {
@@ -172,7 +201,7 @@ func (v Volume) WritePrivate(path string, content []byte, user int) error {
 	return v.replace(path, private, func(f *os.File) error {
 		if user != os.Geteuid() {
 			if err := f.Chown(user, -1); err != nil {
-				return fmt.Errorf("%w to user %d: %w; run this container as that user, or let it have CAP_CHOWN; proxy.uid says which user Envoy is", errNotGiven, user, err)
+				return notGiven(user, err)
 			}
 		}
 		_, err := f.Write(content)
@@ -182,6 +211,10 @@ func (v Volume) WritePrivate(path string, content []byte, user int) error {
 
 // errNotGiven keeps what is wrong with a file's owner from the advice on mounts.
 var errNotGiven = errors.New("give it")
+
+func notGiven(user int, err error) error {
+	return fmt.Errorf("%w to user %d: %w; run this container as that user, or let it have CAP_CHOWN; proxy.uid says which user Envoy is, and consulClient.uid which the Consul client", errNotGiven, user, err)
+}
 
 // OwnerOf is the user that a file of the volume belongs to.
 func OwnerOf(path string) (user int, err error) {

@@ -33,6 +33,10 @@ const (
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
 
+// FilterTasks is what the nodes of tasks have in common, as a filter of Consul's:
+// their names, and that nobody or a task's own Consul agent runs there.
+const FilterTasks = `(Node matches "^` + NodePrefix + `" and (Meta["` + MetaSyntheticNode + `"] == "true" or "` + MetaTaskARN + `" in Meta))`
+
 // RegisteredAt is when a task registered, by its own clock, from its node's
 // meta; the zero time where that doesn't say.
 func RegisteredAt(meta map[string]string) time.Time {

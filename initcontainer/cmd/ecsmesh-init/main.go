@@ -38,6 +38,10 @@ Commands:
              until the service passed once: for the application's container;
              -refresh is how often it looks after the task's registration and
              the list of Consul servers (1m)
+  discover-servers
+             in the topology client-agent, write the configuration with which
+             the task's Consul client joins the servers; -timeout is how long
+             their addresses are waited for (5m)
   entrypoint [-grace 10s] [--] COMMAND [ARGUMENT…]
              run the application's command, and pass SIGTERM on to it only
              after -grace (10s), when the mesh sends it no new work any more;
@@ -69,12 +73,16 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 	flags.SetOutput(io.Discard) // parse has the last word
 	var err error
 	switch command {
-	case "register":
+	case "register", "discover-servers":
 		deadline := flags.Duration("timeout", register.DefaultDeadline, "")
 		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
 			return code
 		}
-		err = runRegister(register.Registrar{Deadline: *deadline}, getenv, stderr)
+		act := register.Registrar.Run
+		if command == "discover-servers" {
+			act = register.Registrar.DiscoverServers
+		}
+		err = runRegistrar(register.Registrar{Deadline: *deadline}, act, getenv, stderr)
 	case "check":
 		budget := flags.Duration("timeout", check.DefaultBudget, "")
 		refresh := flags.Duration("refresh", check.DefaultRefresh, "")
@@ -151,7 +159,7 @@ func untilAskedToEnd() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
-func runRegister(registrar register.Registrar, getenv func(string) string, log io.Writer) error {
+func runRegistrar(registrar register.Registrar, act func(register.Registrar, context.Context) error, getenv func(string) string, log io.Writer) error {
 	ctx, stop := untilAskedToEnd()
 	defer stop()
 	cfg, err := config.Read(getenv)
@@ -167,7 +175,7 @@ func runRegister(registrar register.Registrar, getenv func(string) string, log i
 	if registrar.Binary, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
-	return registrar.Run(ctx)
+	return act(registrar, ctx)
 }
 
 // listFaults prints a line for each fault, where there are several; the last

@@ -1,0 +1,164 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/initcontainer/taskmeta"
+)
+
+// leaveToAgent is sync in the topology client-agent: the task's own agent runs
+// the checks and tells the servers. What it can't know, it is told: the health
+// of containers, a new token, and the registration once more, if it lost that.
+func (r Run) leaveToAgent(ctx context.Context, task Task) error {
+	if err := r.readRequests(&task); err != nil {
+		return err
+	}
+	s := r.newSync(task, r.metadata(ctx))
+	kept := s.remember()
+	look := kept && s.upkeep.lookDue(s.Now()) || s.awaitsPassing()
+	renew := kept && s.renewDue()
+	if !look && !renew && len(task.Containers) == 0 {
+		return nil
+	}
+	meta, err := s.metadata()
+	alive := err == nil
+	switch {
+	case alive && meta.Stopping():
+		s.Log.Info("the task is stopping; the Consul client is left as it is")
+		return nil
+	case !alive:
+		s.Log.Warn("not known whether the task is stopping", "error", err)
+	}
+	if kept && s.upkeep.lookDue(s.Now()) {
+		if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
+			return err
+		}
+	}
+	if err := s.reach(ctx); err != nil {
+		return err
+	}
+	err = s.speakToAgent(ctx, meta, look, alive)
+	if renew {
+		s.renewInTime(ctx)
+	}
+	return err
+}
+
+// awaitsPassing tells whether the service has not passed yet, as far as is known.
+func (s *synchronization) awaitsPassing() bool {
+	_, err := os.Stat(s.Volume.Passed())
+	return err != nil && s.Volume.Writable()
+}
+
+func (s *synchronization) speakToAgent(ctx context.Context, meta taskmeta.Task, look, alive bool) error {
+	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
+	defer cancel()
+	if alive && len(s.task.Containers) > 0 {
+		err := s.tellContainers(ctx, meta)
+		var refused api.StatusError
+		if err != nil && !(errors.As(err, &refused) && refused.Code == http.StatusNotFound) {
+			return err
+		}
+		look = look || err != nil // it doesn't know the check
+	}
+	if !look {
+		return nil
+	}
+	has, err := s.agentChecks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, check := range s.task.Registration.Checks() {
+		if _, there := has[check.CheckID]; !there {
+			return s.registerAgain(ctx, check.CheckID, alive)
+		}
+	}
+	return s.confirm(has)
+}
+
+// agentChecks are the task's checks as its agent has them.
+func (s *synchronization) agentChecks(ctx context.Context) (statuses, error) {
+	var parts []string
+	for _, check := range s.task.Registration.Checks() {
+		parts = append(parts, fmt.Sprintf("CheckID == %q", check.CheckID))
+	}
+	has := statuses{}
+	err := s.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		checks, err := client.Agent().ChecksWithFilterOpts(strings.Join(parts, " or "), (&api.QueryOptions{}).WithContext(ctx))
+		for _, check := range checks {
+			has[check.CheckID] = status{check.Status, check.Output}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask the Consul client for the task's checks: %w", err)
+	}
+	return has, nil
+}
+
+// tellContainers tells the agent what ECS says of containers' health. It tells
+// the servers what has changed.
+func (s *synchronization) tellContainers(ctx context.Context, meta taskmeta.Task) error {
+	checks := s.task.Registration.Service.Checks[len(s.task.Checks):]
+	return s.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		for i, found := range containersHealth(s.task.Containers, meta) {
+			err := client.Agent().UpdateTTLOpts(checks[i].CheckID, found.Output, found.Status, (&api.QueryOptions{}).WithContext(ctx))
+			if err != nil {
+				return fmt.Errorf("tell the Consul client of check %s: %w", checks[i].CheckID, err)
+			}
+		}
+		return nil
+	})
+}
+
+// registerAgain gives the agent what it lost, as when it started anew without
+// what it had kept.
+func (s *synchronization) registerAgain(ctx context.Context, check string, alive bool) error {
+	if !s.mayRestore("the Consul client has no check "+check, true, alive) {
+		return nil
+	}
+	if err := s.note(s.upkeep.tried(s.Now(), true)); err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	if err := s.giveToken(ctx); err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	s.servers.UseToken("", s.Now()) // as at first, the agent's own is the registration's
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		return s.task.Registration.WriteToAgent(ctx, client, *s.task.Agent, s.task.Checks)
+	})
+	if err != nil {
+		return fmt.Errorf("register again: %w", err)
+	}
+	s.Log.Warn("registered again with the Consul client", "node", s.task.Registration.Node())
+	s.keep(s.upkeep.restored(s.Now(), s.Refresh, true))
+	return nil
+}
+
+// giveToken has the agent use the token that Envoy has.
+func (s *synchronization) giveToken(ctx context.Context) error {
+	if s.task.Token == nil {
+		return nil
+	}
+	secret, _, err := s.heldToken()
+	if err != nil {
+		return err
+	}
+	err = s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		options := (&api.WriteOptions{}).WithContext(ctx)
+		_, agent := client.Agent().UpdateAgentACLToken(secret, options)
+		_, registrations := client.Agent().UpdateDefaultACLToken(secret, options)
+		return errors.Join(agent, registrations)
+	})
+	if err != nil {
+		return fmt.Errorf("give the Consul client the ACL token: %w; the token needs agent:write of its own agent", err)
+	}
+	return nil
+}
