@@ -50,7 +50,8 @@ func TestADocumentOfConsulECS(t *testing.T) {
 	if content, err = json.Marshal(document); err != nil {
 		t.Fatal(err)
 	}
-	task.registerWith(t, "CONSUL_ECS_CONFIG_JSON="+string(content))
+	task.env = append(task.env, "CONSUL_ECS_CONFIG_JSON="+string(content))
+	task.register(t)
 	task.startEnvoy(t)
 	serveAt(t, task.address, 8080, "shop")
 	task.awaitHealthy(t, server)
@@ -100,7 +101,8 @@ func TestBesideConsulECS(t *testing.T) {
 	server := consultest.Start(t)
 	const service = `"service": {"name": "api", "port": 8080}, "proxy": {"adminBindAddress": "OWN", "localServiceAddress": "OWN"}`
 	old := newTask(t)
-	old.register(t, server, service)
+	old.configure(server, service)
+	old.register(t)
 	old.becomeConsulECSs(t, server)
 	old.startEnvoy(t)
 	serveAt(t, old.address, 8080, "consul-ecs")

@@ -44,7 +44,8 @@ func startTask(t *testing.T, server *consultest.Server, fields string, env ...st
 	t.Helper()
 	task := newTask(t)
 	task.env = append(task.env, env...)
-	task.register(t, server, fields)
+	task.configure(server, fields)
+	task.register(t)
 	task.startEnvoy(t)
 	return task
 }
@@ -65,16 +66,14 @@ func newTask(t *testing.T) *meshTask {
 	return task
 }
 
-// register has the task register with a configuration's fields.
-func (m *meshTask) register(t *testing.T, server *consultest.Server, fields string) {
-	t.Helper()
-	m.registerWith(t, fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": %t}}, %s}`,
+// configure gives the task a configuration of these fields.
+func (m *meshTask) configure(server *consultest.Server, fields string) {
+	m.env = append(m.env, fmt.Sprintf(`ECSMESH_CONFIG={"bootstrapDir": %q, "consulServers": {"hosts": %q, "defaults": {"tls": %t}}, %s}`,
 		m.volume, server.Addr, server.Security != nil, strings.ReplaceAll(fields, "OWN", m.address)))
 }
 
-func (m *meshTask) registerWith(t *testing.T, variable string) {
+func (m *meshTask) register(t *testing.T) {
 	t.Helper()
-	m.env = append(m.env, variable)
 	if code, log := m.run(t, binary, "register"); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, log)
 	}
@@ -93,20 +92,30 @@ func (m *meshTask) startEnvoy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.start(t, program, "-c", filepath.Join(m.volume, "envoy-bootstrap.json"), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+}
+
+// start runs a program of the task until the test ends, or stop is called.
+func (m *meshTask) start(t *testing.T, program string, args ...string) (stop func(os.Signal)) {
+	t.Helper()
 	var log bytes.Buffer
-	command := exec.Command(program, "-c", filepath.Join(m.volume, "envoy-bootstrap.json"), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+	command := exec.Command(program, args...)
 	command.Stdout, command.Stderr = &log, &log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
+	stop = func(signal os.Signal) {
+		_ = command.Process.Signal(signal)
 		_ = command.Wait()
+	}
+	t.Cleanup(func() {
+		stop(os.Kill)
 		if t.Failed() {
-			t.Logf("Envoy's log at %s:\n%s", m.address, &log)
+			t.Logf("the log of %s at %s:\n%s", filepath.Base(program), m.address, &log)
 		}
 	})
+	return stop
 }
 
 // check is Envoy's health check.
