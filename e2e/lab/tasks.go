@@ -96,6 +96,25 @@ func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
 	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
 }
 
+// CreateClientAgent creates a service whose tasks have a Consul client agent,
+// which has no tasks yet, by its example. The service that it calls may be "".
+func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
+	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+		l.meshStack.Lock()
+		defer l.meshStack.Unlock()
+		parameters := l.taskParameters(address)
+		maps.Copy(parameters, map[string]string{
+			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "ConsulImage": consulImage, "AppImage": appImage,
+		})
+		outputs, err := l.Emulator.Deploy(ctx, name, filepath.Join(l.root, "examples", "client-agent.yaml"), nil, parameters)
+		if err != nil {
+			return ecs.TaskDefinition{}, err
+		}
+		return l.taskDefinition(ctx, outputs["TaskDefinition"])
+	}
+	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
+}
+
 func (l *Lab) taskDefinition(ctx context.Context, arn string) (ecs.TaskDefinition, error) {
 	out, err := awsecs.NewFromConfig(l.Emulator.Config()).DescribeTaskDefinition(ctx, &awsecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String(arn)})
 	if err != nil {
