@@ -28,6 +28,14 @@ type document struct {
 type report struct {
 	faults   []Fault
 	warnings []string
+	objects  []*document // that were read, for what they know by name
+}
+
+// newDocument is an object at a path of the configuration.
+func (r *report) newDocument(path string, fields map[string]any) *document {
+	d := &document{path: path, fields: fields, report: r}
+	r.objects = append(r.objects, d)
+	return d
 }
 
 // parse reads the root object of a configuration.
@@ -48,7 +56,7 @@ func parse(raw []byte) (*document, error) {
 	if twice := duplicate(json.NewDecoder(bytes.NewReader(raw)), ""); twice != "" {
 		return nil, fmt.Errorf("has the field %s twice; keep one", twice)
 	}
-	return &document{fields: fields, report: &report{}}, nil
+	return (&report{}).newDocument("", fields), nil
 }
 
 // duplicate returns the path of a field that stands twice in one object of a
@@ -285,7 +293,7 @@ func (d *document) object(name string) *document {
 		d.fault(name, show(value), "want an object")
 		return nil
 	}
-	return &document{path: d.at(name), fields: fields, report: d.report}
+	return d.report.newDocument(d.at(name), fields)
 }
 
 // section is object for a field whose settings all have defaults: an absent
@@ -294,7 +302,7 @@ func (d *document) section(name string) *document {
 	if inner := d.object(name); inner != nil {
 		return inner
 	}
-	return &document{path: d.at(name), report: d.report}
+	return d.report.newDocument(d.at(name), nil)
 }
 
 func (d *document) objects(name string) []*document {
@@ -306,7 +314,7 @@ func (d *document) objects(name string) []*document {
 			d.fault(element, show(item), "want an object")
 			continue
 		}
-		inner = append(inner, &document{path: d.at(element), fields: fields, report: d.report})
+		inner = append(inner, d.report.newDocument(d.at(element), fields))
 	}
 	return inner
 }

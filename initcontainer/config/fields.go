@@ -26,6 +26,7 @@ var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
 func ValidServiceName(name string) bool { return serviceName.MatchString(name) && name != "consul" }
 
 func readConfig(root *document, getenv func(string) string) Config {
+	readSchema(root)
 	cfg := Config{
 		Topology:      readTopology(root),
 		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),

@@ -38,6 +38,7 @@ func FuzzRead(f *testing.F) {
 	} {
 		f.Add(document)
 	}
+	schema := compileSchema(f)
 	f.Fuzz(func(t *testing.T, document string) {
 		getenv := env(Variable, document, "STATSD", "udp://127.0.0.1:8125", "HOST_IP", "10.0.0.9")
 		got, err := Read(getenv)
@@ -53,6 +54,9 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("read again, it is otherwise (-first +second):\n%s", diff)
 		}
 		expectUsable(t, got)
+		if err := validate(schema, document); err != nil {
+			t.Errorf("the schema refuses what the reader takes: %v", err)
+		}
 	})
 }
 

@@ -48,6 +48,7 @@ Commands:
              a second SIGTERM, all else, and its exit code pass at once. ECS's
              stopTimeout must be longer than -grace and the application's own
              shutdown together
+  schema     print the JSON Schema of the configuration, for editors
   version    print the version
   help       print this
 `
@@ -94,6 +95,11 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		err = runCheck(check.Run{Budget: *budget, Refresh: *refresh, UntilPassing: *untilPassing, Getenv: getenv}, stdout)
 	case "entrypoint":
 		return runEntrypoint(flags, args, stdout, stderr)
+	case "schema":
+		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
+			return code
+		}
+		_, err = stdout.Write(config.Schema)
 	case "version":
 		fmt.Fprintln(stdout, version)
 	case "help":

@@ -27,6 +27,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/consultest"
+	"ecsmesh/initcontainer/config"
 )
 
 // binary is the program under test, built as it ships.
@@ -515,6 +516,7 @@ func TestUsage(t *testing.T) {
 		"check -refresh 9ms":   {2, "-refresh is 9ms; want 1s or more"},
 		"check -refresh often": {2, `invalid value "often" for flag -refresh`},
 		"entrypoint -h":        {0, "stopTimeout must be longer"},
+		"schema now":           {2, `unexpected argument "now"`},
 		"register now":         {2, `unexpected argument "now"`},
 		"register -forever":    {2, "flag provided but not defined: -forever"},
 	} {
@@ -533,5 +535,12 @@ func TestVersion(t *testing.T) {
 	output, err := exec.Command(binary, "version").Output()
 	if err != nil || string(output) != "1.2.3\n" {
 		t.Errorf("got %q, %v", output, err)
+	}
+}
+
+func TestSchema(t *testing.T) {
+	output, err := exec.Command(binary, "schema").Output()
+	if err != nil || !bytes.Equal(output, config.Schema) {
+		t.Errorf("got %.100q…, %v", output, err)
 	}
 }
