@@ -40,6 +40,7 @@ func newGateway(cfg config.Config, task taskmeta.Task, node api.CatalogRegistrat
 		Weights:   api.AgentWeights{Passing: 1, Warning: 1},
 		Namespace: cfg.Tenancy.Namespace,
 		Partition: cfg.Tenancy.Partition,
+		Locality:  locality(task),
 		TaggedAddresses: map[string]api.ServiceAddress{
 			addressLAN: lan,
 			addressWAN: serviceAddress(gateway.WAN, node.Address),

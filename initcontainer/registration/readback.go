@@ -86,12 +86,16 @@ func (r Registration) Damage(found Found) string {
 	}
 	for _, part := range r.parts() {
 		want := *part.Service
+		want.Locality = nil // not all servers keep it, and 1.16 keeps no change of it alone
 		if want.EnableTagOverride {
 			want.Tags = nil // others may change them
 		}
 		i := found.service(want.ID)
 		if i < 0 {
 			return fmt.Sprintf("its service %s is gone", want.ID)
+		}
+		if found.Services[i].Locality == nil {
+			want.Locality = nil // not all servers keep it
 		}
 		if at := difference(want, found.Services[i]); at != "" {
 			return fmt.Sprintf("its service %s has another %s", want.ID, at)

@@ -80,6 +80,16 @@ func TestDamageIsFound(t *testing.T) {
 		{"another option", "backend-a1-sidecar-proxy has another Proxy.Config.protocol", func() {
 			write(func(_, sidecar *api.CatalogRegistration) { sidecar.Service.Proxy.Config["protocol"] = "tcp" })
 		}},
+		{"a server that keeps no locality", "", func() {
+			write(func(service, sidecar *api.CatalogRegistration) {
+				service.Service.Locality, sidecar.Service.Locality = nil, nil
+			})
+		}},
+		{"a path more", "backend-a1-sidecar-proxy has another Proxy.Expose.Paths", func() {
+			write(func(_, sidecar *api.CatalogRegistration) {
+				sidecar.Service.Proxy.Expose.Paths = append(sidecar.Service.Proxy.Expose.Paths, api.ExposePath{ListenerPort: 1, Path: "/"})
+			})
+		}},
 		{"tags that others may change", "", func() {
 			write(func(service, _ *api.CatalogRegistration) { service.Service.Tags = []string{"v3"} })
 		}},

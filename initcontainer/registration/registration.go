@@ -73,6 +73,7 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 		EnableTagOverride: cfg.Service.EnableTagOverride,
 		Namespace:         cfg.Tenancy.Namespace,
 		Partition:         cfg.Tenancy.Partition,
+		Locality:          locality(task),
 	}
 	for _, check := range cfg.Service.Checks {
 		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check)))
@@ -94,6 +95,7 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 		Weights:   weights,
 		Namespace: cfg.Tenancy.Namespace,
 		Partition: cfg.Tenancy.Partition,
+		Locality:  locality(task),
 		Proxy: &api.AgentServiceConnectProxyConfig{
 			DestinationServiceName: name,
 			DestinationServiceID:   serviceID,
@@ -143,6 +145,15 @@ func NodeMeta(topology string, task taskmeta.Task, now time.Time) map[string]str
 		meta[mesh.MetaVPCID] = task.VPCID
 	}
 	return meta
+}
+
+// locality is where the task runs, by which Consul Enterprise has traffic stay
+// near; nil where ECS doesn't tell.
+func locality(task taskmeta.Task) *api.Locality {
+	if task.AvailabilityZone == "" {
+		return nil
+	}
+	return &api.Locality{Region: task.ARN.Region, Zone: task.AvailabilityZone}
 }
 
 // serviceMeta adds ours to the user's; ours win, since others rely on them.

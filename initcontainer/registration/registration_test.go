@@ -24,7 +24,7 @@ const vpc = "vpc-0a1b2c3d"
 
 func task(t *testing.T, id string) taskmeta.Task {
 	t.Helper()
-	task, err := taskmeta.Parse([]byte(`{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/` + id + `", "Family": "Api", "VPCID": "` + vpc + `"}`))
+	task, err := taskmeta.Parse([]byte(`{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/` + id + `", "Family": "Api", "VPCID": "` + vpc + `", "AvailabilityZone": "eu-west-1b"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,9 @@ const (
 			"upstreams": [
 				{"destinationName": "db", "localBindPort": 5432, "config": {"connect_timeout_ms": 100}},
 				{"destinationName": "geo", "destinationType": "prepared_query", "datacenter": "dc2", "localBindAddress": "127.0.0.9", "localBindPort": 5433, "meshGateway": {"mode": "remote"}},
-				{"destinationName": "far", "destinationPeer": "cloud", "localBindPort": 5434}]}}`
+				{"destinationName": "far", "destinationPeer": "cloud", "localBindPort": 5434},
+				{"destinationName": "cache", "localBindSocketPath": "/ecsmesh/cache.sock", "localBindSocketMode": "0666"}],
+			"expose": {"checks": true, "paths": [{"listenerPort": 21500, "path": "/metrics", "localPathPort": 8081, "protocol": "http2"}]}}}`
 )
 
 func TestGoldenRegistrations(t *testing.T) {
@@ -129,10 +131,15 @@ func TestConsulKeepsAllOfIt(t *testing.T) {
 			t.Errorf("there is a service %s too", found.ID)
 		}
 	}
+	for _, part := range []*api.AgentService{service, sidecar} {
+		if part == nil || part.Locality == nil || *part.Locality != (api.Locality{Region: "eu-west-1", Zone: "eu-west-1b"}) {
+			t.Errorf("the locality of %+v", part)
+		}
+	}
 	if service == nil || service.Weights != (api.AgentWeights{Passing: 3, Warning: 2}) || service.Meta["source"] != "ecsmesh" || service.Meta["team"] != "a" || !service.EnableTagOverride {
 		t.Errorf("service: %+v", service)
 	}
-	if sidecar == nil || len(sidecar.Proxy.Upstreams) != 3 || sidecar.Proxy.Config["protocol"] != "http" || sidecar.Proxy.Upstreams[0].Config["connect_timeout_ms"] != 100.0 || sidecar.Proxy.Upstreams[2].DestinationPeer != "cloud" {
+	if sidecar == nil || len(sidecar.Proxy.Upstreams) != 4 || sidecar.Proxy.Config["protocol"] != "http" || sidecar.Proxy.Upstreams[0].Config["connect_timeout_ms"] != 100.0 || sidecar.Proxy.Upstreams[2].DestinationPeer != "cloud" {
 		t.Errorf("sidecar: %+v", sidecar)
 	}
 	checks, _, err := client.Health().Node("ecs-a1", nil)
