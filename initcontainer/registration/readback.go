@@ -94,9 +94,6 @@ func (r Registration) Damage(found Found) string {
 		if i < 0 {
 			return fmt.Sprintf("its service %s is gone", want.ID)
 		}
-		if found.Services[i].Locality == nil {
-			want.Locality = nil // not all servers keep it
-		}
 		if at := difference(want, found.Services[i]); at != "" {
 			return fmt.Sprintf("its service %s has another %s", want.ID, at)
 		}
@@ -213,16 +210,18 @@ func (r Registration) Restore(ctx context.Context, servers servers, found Found)
 	return nil
 }
 
-// keepTags is the registration with the tags that its service has in Consul,
+// keepTags is the registration with the tags that its parts have in Consul,
 // where others may change them.
 func (r Registration) keepTags(found Found) Registration {
-	if r.Service.Service == nil || !r.Service.Service.EnableTagOverride {
-		return r
-	}
-	if i := found.service(r.Service.Service.ID); i >= 0 {
-		service := *r.Service.Service
-		service.Tags = found.Services[i].Tags
-		r.Service.Service = &service
+	for _, part := range []*api.CatalogRegistration{&r.Service, &r.Sidecar} {
+		if part.Service == nil || !part.Service.EnableTagOverride {
+			continue
+		}
+		if i := found.service(part.Service.ID); i >= 0 {
+			service := *part.Service
+			service.Tags = found.Services[i].Tags
+			part.Service = &service
+		}
 	}
 	return r
 }

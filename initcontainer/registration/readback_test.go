@@ -154,11 +154,9 @@ func TestRestoreKeepsTheTagsThatOthersMayChange(t *testing.T) {
 	client := consultest.Start(t).Client
 	r := build(t, "b2", rich)
 	changed := build(t, "b2", rich)
-	changed.Service.Service.Tags = []string{"canary"}
+	changed.Service.Service.Tags, changed.Sidecar.Service.Tags = []string{"canary"}, []string{"canary"}
+	changed.Service.Service.Port++
 	if _, err := changed.Write(t.Context(), client); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-b2", ServiceID: "backend-b2-sidecar-proxy"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	found, err := r.Read(t.Context(), only{client})
@@ -172,7 +170,9 @@ func TestRestoreKeepsTheTagsThatOthersMayChange(t *testing.T) {
 	if err != nil || r.Damage(after) != "" {
 		t.Fatalf("damage %q, %v", r.Damage(after), err)
 	}
-	if tags := after.Services[after.service("backend-b2")].Tags; len(tags) != 1 || tags[0] != "canary" {
-		t.Errorf("the tags are %v", tags)
+	for _, service := range after.Services {
+		if len(service.Tags) != 1 || service.Tags[0] != "canary" {
+			t.Errorf("the tags of %s are %v", service.ID, service.Tags)
+		}
 	}
 }

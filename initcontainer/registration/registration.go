@@ -93,6 +93,8 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 		Tags:      cfg.Service.Tags,
 		Meta:      meta,
 		Weights:   weights,
+		// Whoever changes the one's tags changes the other's.
+		EnableTagOverride: cfg.Service.EnableTagOverride,
 		Namespace: cfg.Tenancy.Namespace,
 		Partition: cfg.Tenancy.Partition,
 		Locality:  locality(task),
