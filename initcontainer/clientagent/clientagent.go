@@ -23,6 +23,7 @@ type Client struct {
 	LogLevel slog.Level
 
 	Settings  config.ConsulClient
+	Partition string // of Consul Enterprise; "" is the default one
 	GossipKey string // "" is unencrypted gossip
 	Token     string // ACL token of its own; "" where there are no ACLs
 }
@@ -69,6 +70,9 @@ func Config(c Client) ([]byte, error) {
 			"dns":      settings.DNSPort,
 			"serf_lan": settings.SerfPort,
 		},
+	}
+	if c.Partition != "" {
+		agent["partition"] = c.Partition
 	}
 	if c.GossipKey != "" {
 		agent["encrypt"] = c.GossipKey

@@ -87,6 +87,7 @@ func (s *session) writeClient(private volume.Volume, user int, gossipKey string)
 	client := clientagent.Client{
 		NodeName:  mesh.NodeName(s.task.ARN.ID),
 		NodeMeta:  registration.NodeMeta(s.Config.Topology, s.task, time.Now()),
+		Partition: s.Config.Tenancy.Partition,
 		Address:   s.address,
 		Servers:   s.servers,
 		DataDir:   private.ClientData(),

@@ -100,7 +100,8 @@ func (r Registration) forAgent(agent Agent, checks []config.Check) []*api.AgentS
 		service := &api.AgentServiceRegistration{
 			Kind: s.Kind, ID: s.ID, Name: s.Service, Address: s.Address, Port: s.Port,
 			TaggedAddresses: s.TaggedAddresses, Tags: s.Tags, Meta: s.Meta, EnableTagOverride: s.EnableTagOverride,
-			Weights: &s.Weights, Proxy: s.Proxy,
+			Weights: &s.Weights, Proxy: s.Proxy, Locality: s.Locality,
+			Namespace: s.Namespace, Partition: s.Partition,
 		}
 		for i, check := range part.Checks {
 			var how api.AgentServiceCheck
