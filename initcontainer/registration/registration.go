@@ -85,19 +85,19 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 	sidecar := node
 	sidecar.SkipNodeUpdate = true // the service's call has just written it
 	sidecar.Service = &api.AgentService{
-		Kind:      api.ServiceKindConnectProxy,
-		ID:        proxyID,
-		Service:   mesh.ProxyService(name),
-		Address:   address.String(),
-		Port:      cfg.Proxy.PublicListenerPort,
-		Tags:      cfg.Service.Tags,
-		Meta:      meta,
-		Weights:   weights,
+		Kind:    api.ServiceKindConnectProxy,
+		ID:      proxyID,
+		Service: mesh.ProxyService(name),
+		Address: address.String(),
+		Port:    cfg.Proxy.PublicListenerPort,
+		Tags:    cfg.Service.Tags,
+		Meta:    meta,
+		Weights: weights,
 		// Whoever changes the one's tags changes the other's.
 		EnableTagOverride: cfg.Service.EnableTagOverride,
-		Namespace: cfg.Tenancy.Namespace,
-		Partition: cfg.Tenancy.Partition,
-		Locality:  locality(task),
+		Namespace:         cfg.Tenancy.Namespace,
+		Partition:         cfg.Tenancy.Partition,
+		Locality:          locality(task),
 		Proxy: &api.AgentServiceConnectProxyConfig{
 			DestinationServiceName: name,
 			DestinationServiceID:   serviceID,
