@@ -53,6 +53,7 @@ type Config struct {
 	Gateway       *Gateway       // nil, where the task is a service
 	Tenancy       consul.Tenancy // of either
 	Proxy         Proxy
+	Dataplane     *DataplaneSettings // nil, where the topology is another
 
 	TransparentProxy *TransparentProxy // nil is off
 

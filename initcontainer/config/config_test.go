@@ -126,7 +126,7 @@ func TestNullCountsAsAbsentAsInConsulECS(t *testing.T) {
 
 func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	_, err := Read(env(Variable, `{
-		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "dataplane", "gateway": {"kind": "mesh-gateway"}, "servce": {},
+		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "star", "gateway": {"kind": "mesh-gateway"}, "servce": {},
 		"consulLogin": {"enabled": true, "method": 1, "extra": 1, "extraLoginFlags": []}, "transparentProxy": {"excludeUIDs": ["root"]}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/nowhere/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
 		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
@@ -143,7 +143,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		got[fault.Path] = fault.Found
 	}
 	want := map[string]string{
-		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"dataplane"`, "gateway": "an object", "servce": "an unknown field",
+		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"star"`, "gateway": "an object", "servce": "an unknown field",
 		"consulLogin.method": "1", "consulLogin.extra": "an unknown field", "consulLogin.extraLoginFlags": "a list", "transparentProxy.excludeUIDs[0]": `"root"`, "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
 		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.http.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
 		"proxy.upstreams[0].config.c[0].d[1]": "null", "service.name": `"consul"`, "service.port": "8080.5", "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",

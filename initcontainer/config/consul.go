@@ -35,6 +35,10 @@ type ConsulServers struct {
 	// that holds one. At most one of them and Config.Login is set.
 	Token          Secret
 	TokenParameter string
+
+	// SkipServerWatch has consul-dataplane keep to the addresses that it was
+	// given, as through a load balancer.
+	SkipServerWatch bool
 }
 
 // Interface is one of the ports of every server.
@@ -86,7 +90,7 @@ var uuid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{1
 // headerValue is what can be sent in a header, in which tokens travel.
 var headerValue = regexp.MustCompile(`^[!-~]*$`)
 
-func readConsulServers(d *document, getenv func(string) string) ConsulServers {
+func readConsulServers(d *document, topology string, getenv func(string) string) ConsulServers {
 	servers := ConsulServers{
 		Parameter:      d.text("parameter", DefaultServersParameter),
 		Token:          Secret(strings.TrimSpace(getenv(TokenVariable))),
@@ -114,7 +118,10 @@ func readConsulServers(d *document, getenv func(string) string) ConsulServers {
 	if !headerValue.MatchString(string(servers.Token)) {
 		d.report.faults = append(d.report.faults, Fault{TokenVariable, fmt.Sprintf("%d characters, some of which no token has", len(servers.Token)), "want an ACL token of Consul's and nothing else"})
 	}
-	d.ignore("skipServerWatch")
+	servers.SkipServerWatch = d.boolean("skipServerWatch", false)
+	if servers.SkipServerWatch && topology != Dataplane {
+		d.ignore("skipServerWatch")
+	}
 
 	section := d.section("defaults")
 	defaults := interfaceSettings{tls: section.boolean("tls", true)}

@@ -28,11 +28,11 @@ func ValidServiceName(name string) bool { return serviceName.MatchString(name) &
 func readConfig(root *document, getenv func(string) string) Config {
 	readSchema(root)
 	cfg := Config{
-		Topology:      readTopology(root),
-		BootstrapDir:  root.text("bootstrapDir", DefaultBootstrapDir),
-		LogLevel:      readLogLevel(root),
-		ConsulServers: readConsulServers(root.section("consulServers"), getenv),
+		Topology:     readTopology(root),
+		BootstrapDir: root.text("bootstrapDir", DefaultBootstrapDir),
+		LogLevel:     readLogLevel(root),
 	}
+	cfg.ConsulServers = readConsulServers(root.section("consulServers"), cfg.Topology, getenv)
 	if root.has("gateway") && !root.has("service") {
 		readGateway(root, &cfg, getenv)
 	} else {
@@ -48,6 +48,7 @@ func readConfig(root *document, getenv func(string) string) Config {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
 	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
+	cfg.Dataplane = readDataplane(root, &cfg)
 	if cfg.Service.Port != 0 && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
@@ -360,6 +361,7 @@ func checkPorts(root *document, cfg Config) {
 	if cfg.TransparentProxy != nil {
 		listeners = slices.Insert(listeners, 0, listener{"transparentProxy", DefaultLocalServiceAddr, OutboundListenerPort})
 	}
+	listeners = append(listeners, cfg.Dataplane.listeners(cfg.Proxy.Envoy)...)
 	for i, l := range listeners {
 		for _, earlier := range listeners[:i] {
 			if l.port != 0 && l.port == earlier.port && overlap(l, earlier) {

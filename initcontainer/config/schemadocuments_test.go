@@ -160,6 +160,34 @@ func inDocumentation(t *testing.T) []string {
 	return documents
 }
 
+// TestWhatTheSchemaKnowsOfFieldsTogether has documents that are wrong by what
+// they say in two places, and right by each alone.
+func TestWhatTheSchemaKnowsOfFieldsTogether(t *testing.T) {
+	schema := compileSchema(t)
+	const noTLS = `"consulServers": {"defaults": {"tls": false}}`
+	for name, fields := range map[string]string{
+		"neither a service nor a gateway":         `"bootstrapDir": "/mesh"`,
+		"a service and a gateway":                 `"service": {"port": 80}, "gateway": {"kind": "mesh-gateway"}`,
+		"a gateway with upstreams":                `"gateway": {"kind": "mesh-gateway"}, "proxy": {"upstreams": []}`,
+		"a gateway with a public listener":        `"gateway": {"kind": "mesh-gateway"}, "proxy": {"publicListenerPort": 20000}`,
+		"a gateway with containers":               `"gateway": {"kind": "mesh-gateway"}, "healthSyncContainers": ["app"]`,
+		"a check of two kinds":                    `"service": {"port": 80, "checks": [{"name": "a", "tcp": "x:1", "grpc": "x:1"}]}`,
+		"a check of none":                         `"service": {"port": 80, "checks": [{"name": "a", "tcp": ""}]}`,
+		"settings of a topology that isn't":       `"service": {"port": 80}, "dataplane": {}`,
+		"a login of consul-dataplane's":           `"service": {"port": 80}, "topology": "dataplane", "consulLogin": {"enabled": true}`,
+		"consul-dataplane's program in two":       `"service": {"port": 80}, "topology": "dataplane", "bootstrapDir": "/a b"`,
+		"transparent proxy, which is the default": `"service": {"port": 80}, "transparentProxy": {}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := `{` + noTLS + `, ` + fields + `}`
+			_, byReader := Read(env(Variable, document))
+			if bySchema := validate(schema, document); byReader == nil || bySchema == nil {
+				t.Errorf("the reader says %v, the schema %v", byReader, bySchema)
+			}
+		})
+	}
+}
+
 // TestWhatOnlyTheReaderCanJudge has documents that an editor has nothing
 // against: what they say is at odds with itself, or with what is around.
 func TestWhatOnlyTheReaderCanJudge(t *testing.T) {
@@ -199,6 +227,8 @@ func TestWhatOnlyTheReaderCanJudge(t *testing.T) {
 		"two tokens":                        {`{"service": {"port": 80}, "consulServers": {"defaults": {"tls": false}, "tokenParameter": "/t"}, "consulLogin": {"enabled": true}}`, "consulLogin.enabled"},
 		"a login by no method":              {`{` + service + `, "consulLogin": {"enabled": true, "method": ""}}`, "consulLogin.method"},
 		"a login at no URL":                 {`{` + service + `, "consulLogin": {"enabled": true, "stsEndpoint": "sts"}}`, "consulLogin.stsEndpoint"},
+		"a port of consul-dataplane's":      {`{` + noTLS + `, "service": {"port": 20300}, "topology": "dataplane"}`, "dataplane.envoy.gracefulPort"},
+		"a DNS proxy for others":            {`{` + service + `, "topology": "dataplane", "dataplane": {"dnsServer": {"bindAddress": "10.0.0.1"}}}`, "dataplane.dnsServer.bindAddress"},
 		"a login signed for no header":      {`{` + service + `, "consulLogin": {"enabled": true, "serverIdHeaderValue": "a b"}}`, "consulLogin.serverIdHeaderValue"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,5 @@
 package config
 
-import "slices"
-
 // Topologies: who hands Envoy its configuration, and who runs the checks.
 const (
 	Direct      = "direct"       // the Consul servers; ecsmesh-init check
@@ -9,16 +7,6 @@ const (
 	Dataplane   = "dataplane"    // consul-dataplane, which runs Envoy; ecsmesh-init check
 )
 
-// topologiesBuilt are those that work.
-var topologiesBuilt = []string{
-	Direct,
-	ClientAgent,
-}
-
 func readTopology(root *document) string {
-	topology := root.oneOf("topology", Direct, Direct, ClientAgent, Dataplane)
-	if !slices.Contains(topologiesBuilt, topology) {
-		root.fault("topology", show(topology), notYet+", or use "+Direct)
-	}
-	return topology
+	return root.oneOf("topology", Direct, Direct, ClientAgent, Dataplane)
 }
