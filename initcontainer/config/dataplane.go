@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -34,7 +35,7 @@ type DataplaneSettings struct {
 
 // readDataplane reads what only the topology dataplane has, and refuses what it
 // can't do.
-func readDataplane(root *document, cfg *Config) *DataplaneSettings {
+func readDataplane(root *document, cfg Config) *DataplaneSettings {
 	if cfg.Topology != Dataplane {
 		root.refuseObject("dataplane", `it goes with "topology": "dataplane" only; remove it`)
 		return nil
@@ -44,7 +45,7 @@ func readDataplane(root *document, cfg *Config) *DataplaneSettings {
 	prometheus := telemetry.section("prometheus")
 	settings := &DataplaneSettings{
 		DNSBindAddress:    dns.text("bindAddress", "127.0.0.1"),
-		DNSBindPort:       dns.port("bindPort", 0),
+		DNSBindPort:       dns.port("bindPort", cfg.redirectedDNS()),
 		Concurrency:       envoy.integer("concurrency", DefaultDataplaneConcurrency, 1, 1024),
 		GracefulPort:      envoy.port("gracefulPort", DefaultDataplaneGracefulPort),
 		ServiceMetricsURL: prometheus.text("serviceMetricsURL", ""),
@@ -54,6 +55,9 @@ func readDataplane(root *document, cfg *Config) *DataplaneSettings {
 	}
 	if addr, err := netip.ParseAddr(settings.DNSBindAddress); err != nil || !addr.IsLoopback() {
 		dns.fault("bindAddress", show(settings.DNSBindAddress), "want a loopback address such as 127.0.0.1: consul-dataplane takes no other")
+	}
+	if want := cfg.redirectedDNS(); want != 0 && settings.DNSBindPort != want {
+		dns.fault("bindPort", show(settings.DNSBindPort), fmt.Sprintf("want %d, or nothing: transparentProxy.consulDNS sends the task's questions there", want))
 	}
 	if at, err := url.Parse(settings.ServiceMetricsURL); settings.ServiceMetricsURL != "" && (err != nil || at.Hostname() == "" || at.Scheme != "http" && at.Scheme != "https") {
 		prometheus.fault("serviceMetricsURL", show(settings.ServiceMetricsURL), "want the URL of the application's metrics, such as http://127.0.0.1:8080/metrics")
@@ -75,6 +79,15 @@ func readDataplane(root *document, cfg *Config) *DataplaneSettings {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want a path without spaces: consul-dataplane can't run a program there")
 	}
 	return settings
+}
+
+// redirectedDNS is the port to which a transparent proxy sends questions for
+// Consul's DNS; 0 is none.
+func (c Config) redirectedDNS() int {
+	if c.TransparentProxy == nil || !c.TransparentProxy.ConsulDNS {
+		return 0
+	}
+	return DefaultDNSPort
 }
 
 // listeners are consul-dataplane's own.

@@ -20,6 +20,11 @@ func TestSettingsOfDataplane(t *testing.T) {
 	}{
 		"another topology": {`"topology": "direct", "dataplane": null`, nil},
 		"defaults":         {`"topology": "dataplane"`, &defaults},
+		"a transparent proxy that asks it": {`"topology": "dataplane", "transparentProxy": {"consulDNS": {"enabled": true}}`, func() *DataplaneSettings {
+			asked := defaults
+			asked.DNSBindPort = 8600
+			return &asked
+		}()},
 		"all": {
 			`"topology": "dataplane", "dataplane": {"dnsServer": {"bindAddress": "::1", "bindPort": 8600}, "envoy": {"concurrency": 4, "gracefulPort": 20301},
 				"telemetry": {"prometheus": {"serviceMetricsURL": "http://127.0.0.1:8080/metrics", "scrapePath": "/all", "mergePort": 20101, "retentionTime": "90s"}}}`,
@@ -52,6 +57,10 @@ func TestFaultsOfDataplane(t *testing.T) {
 		"ports of others": {
 			`"topology": "dataplane", "dataplane": {"dnsServer": {"bindPort": 19000}, "envoy": {"gracefulPort": 8080}, "telemetry": {"prometheus": {"mergePort": 9102}}}, "proxy": {"config": {"envoy_prometheus_bind_addr": "0.0.0.0:9102"}}`,
 			map[string]string{"dataplane.dnsServer.bindPort": "19000", "dataplane.envoy.gracefulPort": "8080", "dataplane.telemetry.prometheus.mergePort": "9102"},
+		},
+		"questions sent elsewhere": {
+			`"topology": "dataplane", "transparentProxy": {"consulDNS": {"enabled": true}}, "dataplane": {"dnsServer": {"bindPort": 53}}`,
+			map[string]string{"dataplane.dnsServer.bindPort": "53"},
 		},
 		"everything": {
 			`"topology": "dataplane", "dataplane": {"mode": "sidecar", "dnsServer": {"bindAddress": "0.0.0.0", "bindPort": -1, "x": 1}, "envoy": {"concurrency": 0, "adminBindPort": 1},

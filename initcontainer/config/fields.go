@@ -48,11 +48,11 @@ func readConfig(root *document, getenv func(string) string) Config {
 		root.fault("bootstrapDir", show(cfg.BootstrapDir), "want the absolute path at which the shared volume is mounted")
 	}
 	cfg.BootstrapDir = path.Clean(cfg.BootstrapDir)
-	cfg.Dataplane = readDataplane(root, &cfg)
 	if cfg.Service.Port != 0 && len(cfg.Service.Checks) == 0 && len(cfg.Service.HealthSyncContainers) == 0 {
 		cfg.Service.Checks = []Check{defaultCheck(cfg)}
 	}
 	cfg.TransparentProxy = readTransparentProxy(root, cfg)
+	cfg.Dataplane = readDataplane(root, cfg)
 	checkPorts(root, cfg)
 
 	root.ignore("controller")

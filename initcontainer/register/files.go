@@ -33,11 +33,7 @@ func (s *session) writeFiles(shared volume.Volume) error {
 	if err := s.writeToken(shared); err != nil {
 		return err
 	}
-	bootstrap, err := envoy.Bootstrap(s.sidecar(shared))
-	if err != nil {
-		return fmt.Errorf("build Envoy's bootstrap: %w", err)
-	}
-	if err := shared.Write(shared.Bootstrap(), bootstrap); err != nil {
+	if err := s.writeProxy(shared); err != nil {
 		return err
 	}
 	task := s.state()
@@ -45,6 +41,18 @@ func (s *session) writeFiles(shared volume.Volume) error {
 		return err
 	}
 	return shared.WriteJSON(shared.Task(), task)
+}
+
+// writeProxy writes what the proxy starts with: Envoy itself, or consul-dataplane.
+func (s *session) writeProxy(shared volume.Volume) error {
+	if s.Config.Dataplane != nil {
+		return s.writeDataplane(shared)
+	}
+	bootstrap, err := envoy.Bootstrap(s.sidecar(shared))
+	if err != nil {
+		return fmt.Errorf("build Envoy's bootstrap: %w", err)
+	}
+	return shared.Write(shared.Bootstrap(), bootstrap)
 }
 
 // tryPrivate finds out whether secrets can be given to Envoy's user, if there

@@ -20,6 +20,13 @@ type Volume string
 // Bootstrap is the configuration with which Envoy starts.
 func (v Volume) Bootstrap() string { return v.path("envoy-bootstrap.json") }
 
+// Dataplane is the configuration with which consul-dataplane starts, where that
+// runs Envoy.
+func (v Volume) Dataplane() string { return v.path("consul-dataplane.json") }
+
+// CA is that of the Consul servers, for consul-dataplane.
+func (v Volume) CA() string { return v.path("consul-ca.pem") }
+
 // Servers is Envoy's list of the Consul servers, by a link into Live: whoever
 // renews the list there can't touch what else is on the volume, programs first
 // of all.

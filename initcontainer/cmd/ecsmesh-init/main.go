@@ -17,6 +17,7 @@ import (
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/entrypoint"
+	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/register"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/volume"
@@ -48,6 +49,8 @@ Commands:
              a second SIGTERM, all else, and its exit code pass at once. ECS's
              stopTimeout must be longer than -grace and the application's own
              shutdown together
+  servers    print the addresses of the Consul servers, as check keeps them:
+             for consul-dataplane, which runs it
   schema     print the JSON Schema of the configuration, for editors
   version    print the version
   help       print this
@@ -95,6 +98,11 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 		err = runCheck(check.Run{Budget: *budget, Refresh: *refresh, UntilPassing: *untilPassing, Getenv: getenv}, stdout)
 	case "entrypoint":
 		return runEntrypoint(flags, args, stdout, stderr)
+	case "servers":
+		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
+			return code
+		}
+		err = runServers(stdout)
 	case "schema":
 		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
 			return code
@@ -205,6 +213,23 @@ func runCheck(run check.Run, log io.Writer) error {
 	run.Volume = volume.OfBinary(executable)
 	run.Log = slog.New(slog.NewTextHandler(log, nil))
 	return run.Do(ctx)
+}
+
+// runServers prints addresses and nothing else, whatever the log level:
+// consul-dataplane takes a word on stderr for a failure.
+func runServers(stdout io.Writer) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program's own file: %w", err)
+	}
+	servers, err := envoy.ReadEndpoints(volume.OfBinary(executable).Servers())
+	if err != nil {
+		return err
+	}
+	for _, server := range servers {
+		fmt.Fprintln(stdout, server)
+	}
+	return nil
 }
 
 func runEntrypoint(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) int {
