@@ -118,8 +118,9 @@ func readConsulServers(d *document, topology string, getenv func(string) string)
 	if !headerValue.MatchString(string(servers.Token)) {
 		d.report.faults = append(d.report.faults, Fault{TokenVariable, fmt.Sprintf("%d characters, some of which no token has", len(servers.Token)), "want an ACL token of Consul's and nothing else"})
 	}
-	servers.SkipServerWatch = d.boolean("skipServerWatch", false)
-	if servers.SkipServerWatch && topology != Dataplane {
+	if skip := d.boolean("skipServerWatch", false); topology == Dataplane {
+		servers.SkipServerWatch = skip
+	} else {
 		d.ignore("skipServerWatch")
 	}
 

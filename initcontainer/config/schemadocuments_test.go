@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -45,10 +46,11 @@ func TestDocumentsInUseAreValid(t *testing.T) {
 	}
 }
 
-var reference = regexp.MustCompile(`"?\$\{([A-Za-z:]+)\}`)
+var reference = regexp.MustCompile(`\$\{([A-Za-z:]+)\}`)
 
 // inExamples are the documents of the task definitions, with the defaults of
-// the templates' parameters in their place.
+// the templates' parameters in their place, and once with each side of their
+// conditions.
 func inExamples(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, "examples", "*.yaml"))
@@ -71,41 +73,55 @@ func inExamples(t *testing.T) []string {
 		if err := yaml.Unmarshal(content, &template); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		fill := func(found string) string {
-			parameter := template.Parameters[strings.Trim(found, `"${}`)]
-			value := parameter.Default
-			if value == "" && len(parameter.AllowedValues) > 0 {
-				value = parameter.AllowedValues[0]
-			}
+		values := map[string]string{"UpstreamName": "web"} // a condition's other side
+		for name, parameter := range template.Parameters {
 			switch {
-			case strings.HasPrefix(found, `"`):
-				return `"` + value
-			case value != "":
-				return value
-			}
-			return "false" // of a condition: no default has one
-		}
-		for _, text := range texts(&template.Resources) {
-			if strings.Contains(text, `"bootstrapDir"`) {
-				documents = append(documents, reference.ReplaceAllStringFunc(text, fill))
+			case parameter.Default != "":
+				values[name] = parameter.Default
+			case len(parameter.AllowedValues) > 0:
+				values[name] = parameter.AllowedValues[0]
 			}
 		}
-	}
-	if len(documents) < len(files) {
-		t.Errorf("only %d documents in %d examples", len(documents), len(files))
+		before := len(documents)
+		for _, sub := range substitutions(&template.Resources) {
+			for side := 1; side <= 2; side++ {
+				documents = append(documents, fill(sub, values, side))
+			}
+		}
+		if len(documents) == before {
+			t.Errorf("%s: no document was found", file)
+		}
 	}
 	return documents
 }
 
-func texts(node *yaml.Node) []string {
-	if node.Kind == yaml.ScalarNode {
-		return []string{node.Value}
+// substitutions are the !Sub of documents, each a text and what it names.
+func substitutions(node *yaml.Node) []*yaml.Node {
+	if node.Tag == "!Sub" && len(node.Content) == 2 && strings.Contains(node.Content[0].Value, `"bootstrapDir"`) {
+		return []*yaml.Node{node}
 	}
-	var found []string
+	var found []*yaml.Node
 	for _, inner := range node.Content {
-		found = append(found, texts(inner)...)
+		found = append(found, substitutions(inner)...)
 	}
 	return found
+}
+
+// fill has a condition's first or second side in the place of each name.
+func fill(sub *yaml.Node, values map[string]string, side int) string {
+	text, local := sub.Content[0].Value, sub.Content[1].Content
+	values = maps.Clone(values)
+	for i := 0; i < len(local); i += 2 {
+		value := local[i+1]
+		if value.Tag == "!If" {
+			value = value.Content[side]
+		}
+		values[local[i].Value] = value.Value
+	}
+	for range 2 { // a value may name others
+		text = reference.ReplaceAllStringFunc(text, func(found string) string { return values[strings.Trim(found, "${}")] })
+	}
+	return text
 }
 
 // inTests are the texts of this and other packages' tests that look like one.
@@ -166,17 +182,19 @@ func TestWhatTheSchemaKnowsOfFieldsTogether(t *testing.T) {
 	schema := compileSchema(t)
 	const noTLS = `"consulServers": {"defaults": {"tls": false}}`
 	for name, fields := range map[string]string{
-		"neither a service nor a gateway":         `"bootstrapDir": "/mesh"`,
-		"a service and a gateway":                 `"service": {"port": 80}, "gateway": {"kind": "mesh-gateway"}`,
-		"a gateway with upstreams":                `"gateway": {"kind": "mesh-gateway"}, "proxy": {"upstreams": []}`,
-		"a gateway with a public listener":        `"gateway": {"kind": "mesh-gateway"}, "proxy": {"publicListenerPort": 20000}`,
-		"a gateway with containers":               `"gateway": {"kind": "mesh-gateway"}, "healthSyncContainers": ["app"]`,
-		"a check of two kinds":                    `"service": {"port": 80, "checks": [{"name": "a", "tcp": "x:1", "grpc": "x:1"}]}`,
-		"a check of none":                         `"service": {"port": 80, "checks": [{"name": "a", "tcp": ""}]}`,
-		"settings of a topology that isn't":       `"service": {"port": 80}, "dataplane": {}`,
-		"a login of consul-dataplane's":           `"service": {"port": 80}, "topology": "dataplane", "consulLogin": {"enabled": true}`,
-		"consul-dataplane's program in two":       `"service": {"port": 80}, "topology": "dataplane", "bootstrapDir": "/a b"`,
-		"transparent proxy, which is the default": `"service": {"port": 80}, "transparentProxy": {}`,
+		"neither a service nor a gateway":   `"bootstrapDir": "/mesh"`,
+		"a service and a gateway":           `"service": {"port": 80}, "gateway": {"kind": "mesh-gateway"}`,
+		"a gateway with upstreams":          `"gateway": {"kind": "mesh-gateway"}, "proxy": {"upstreams": []}`,
+		"a gateway with a public listener":  `"gateway": {"kind": "mesh-gateway"}, "proxy": {"publicListenerPort": 20000}`,
+		"a gateway with containers":         `"gateway": {"kind": "mesh-gateway"}, "healthSyncContainers": ["app"]`,
+		"a check of two kinds":              `"service": {"port": 80, "checks": [{"name": "a", "tcp": "x:1", "grpc": "x:1"}]}`,
+		"a check of none":                   `"service": {"port": 80, "checks": [{"name": "a", "tcp": ""}]}`,
+		"settings of a topology that isn't": `"service": {"port": 80}, "dataplane": {}`,
+		"a login of consul-dataplane's":     `"service": {"port": 80}, "topology": "dataplane", "consulLogin": {"enabled": true}`,
+		"consul-dataplane's program in two": `"service": {"port": 80}, "topology": "dataplane", "bootstrapDir": "/a b"`,
+		"a client of a topology that isn't": `"service": {"port": 80}, "consulClient": {}`,
+		"an upstream at two places":         `"service": {"port": 80}, "proxy": {"upstreams": [{"destinationName": "a", "localBindPort": 1, "localBindSocketPath": "/a"}]}`,
+		"an upstream at none":               `"service": {"port": 80}, "proxy": {"upstreams": [{"destinationName": "a"}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			document := `{` + noTLS + `, ` + fields + `}`
@@ -225,7 +243,16 @@ func TestWhatOnlyTheReaderCanJudge(t *testing.T) {
 		"a command as an address":           {servers(`"hosts": "exec=discover", "defaults": {"tls": false}`), "consulServers.hosts"},
 		"a token in place of its name":      {servers(`"defaults": {"tls": false}, "tokenParameter": "11111111-2222-3333-4444-555555555555"`), "consulServers.tokenParameter"},
 		"two tokens":                        {`{"service": {"port": 80}, "consulServers": {"defaults": {"tls": false}, "tokenParameter": "/t"}, "consulLogin": {"enabled": true}}`, "consulLogin.enabled"},
-		"a login by no method":              {`{` + service + `, "consulLogin": {"enabled": true, "method": ""}}`, "consulLogin.method"},
+		"two upstreams of one service":      {`{` + service + `, "proxy": {"upstreams": [{"destinationName": "a", "localBindPort": 1}, {"destinationName": "a", "localBindPort": 2}]}}`, "proxy.upstreams[1].destinationName"},
+		"a peer in a datacenter":            {`{` + service + `, "proxy": {"upstreams": [{"destinationName": "a", "localBindPort": 1, "destinationPeer": "b", "datacenter": "c"}]}}`, "proxy.upstreams[0].datacenter"},
+		"a prepared query of a peer's":      {`{` + service + `, "proxy": {"upstreams": [{"destinationName": "a", "localBindPort": 1, "destinationPeer": "b", "destinationType": "prepared_query"}]}}`, "proxy.upstreams[0].destinationType"},
+		"a socket of too long a name":       {`{` + service + `, "proxy": {"upstreams": [{"destinationName": "a", "localBindSocketPath": "/` + strings.Repeat("a", 107) + `"}]}}`, "proxy.upstreams[0].localBindSocketPath"},
+		"exposed paths of one name":         {`{` + service + `, "proxy": {"expose": {"paths": [{"path": "/a", "listenerPort": 1, "localPathPort": 80}, {"path": "/a/", "listenerPort": 2, "localPathPort": 80}]}}}`, "proxy.expose.paths[1].path"},
+		"a network that is none":            {`{` + service + `, "transparentProxy": {"excludeOutboundCIDRs": ["10.0.0.0/33"]}}`, "transparentProxy.excludeOutboundCIDRs[0]"},
+		"a user that is none":               {`{` + service + `, "transparentProxy": {"excludeUIDs": ["4294967295"]}}`, "transparentProxy.excludeUIDs[0]"},
+		"DNS that nothing answers":          {`{` + service + `, "transparentProxy": {"consulDNS": {"enabled": true}}}`, "transparentProxy.consulDNS.enabled"},
+		"a certificate without TLS":         {`{` + service + `, "topology": "client-agent", "consulClient": {"autoEncrypt": true}}`, "consulClient.autoEncrypt"},
+		"a key in place of its name":        {`{` + service + `, "topology": "client-agent", "consulClient": {"gossipKeyParameter": "AAAAAAAAAAAAAAAAAAAAAA=="}}`, "consulClient.gossipKeyParameter"},
 		"a login at no URL":                 {`{` + service + `, "consulLogin": {"enabled": true, "stsEndpoint": "sts"}}`, "consulLogin.stsEndpoint"},
 		"a port of consul-dataplane's":      {`{` + noTLS + `, "service": {"port": 20300}, "topology": "dataplane"}`, "dataplane.envoy.gracefulPort"},
 		"a DNS proxy for others":            {`{` + service + `, "topology": "dataplane", "dataplane": {"dnsServer": {"bindAddress": "10.0.0.1"}}}`, "dataplane.dnsServer.bindAddress"},
