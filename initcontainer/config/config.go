@@ -70,6 +70,7 @@ type Service struct {
 	Meta              map[string]string
 	Weights           *Weights
 	EnableTagOverride bool
+	OutlierDetection  *OutlierDetection // nil: nothing is said of it
 
 	// Checks are run by check; HealthSyncContainers are the containers whose
 	// health, as ECS knows it, is told to Consul. At least one of both is

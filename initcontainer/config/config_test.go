@@ -52,7 +52,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 			"defaults": {"tls": true, "caCertFile": null}, "http": {"https": false, "port": 9500}, "grpc": {"tls": false, "port": 9502}},
 		"service": {"name": "api", "port": 8080, "tags": ["a"], "meta": {"k": "v"}, "weights": {"passing": 3, "warning": 2},
 			"enableTagOverride": true, "namespace": "default", "partition": "",
-			"networkResilienceConfig": {"enabled": false},
+			"networkResilienceConfig": {"enabled": true, "outlierDetection": {"interval": 10000000000, "maxFailures": 5, "enforcingConsecutive5xx": 0, "maxEjectionPercent": 50, "baseEjectionTime": "30s"}},
 			"checks": [
 				{"name": "h", "http": "https://127.0.0.1:8080/health", "method": "POST", "header": {"X": ["1", "2"]}, "body": "b", "tlsSkipVerify": true, "timeout": "1s"},
 				{"name": "t", "tcp": "127.0.0.1:1"}, {"name": "g", "grpc": "127.0.0.1:2/svc"}]},
@@ -75,6 +75,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 		ConsulServers: ConsulServers{Parameter: "/p", Hosts: []string{"10.0.0.1", "consul.example.com"}, HTTP: Interface{Port: 9500}, GRPC: Interface{Port: 9502}},
 		Service: Service{
 			Name: "api", Port: 8080, Tags: []string{"a"}, Meta: map[string]string{"k": "v"}, Weights: &Weights{3, 2}, EnableTagOverride: true,
+			OutlierDetection: &OutlierDetection{Interval: 10 * time.Second, MaxFailures: 5, EnforcingConsecutive5xx: 0, MaxEjectionPercent: 50, BaseEjectionTime: 30 * time.Second},
 			Checks: []Check{
 				{Name: "h", HTTP: "https://127.0.0.1:8080/health", Method: "POST", Header: map[string][]string{"X": {"1", "2"}}, Body: "b", TLSSkipVerify: true, Timeout: time.Second},
 				{Name: "t", TCP: "127.0.0.1:1", Timeout: 2 * time.Second},
@@ -129,7 +130,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"bootstrapDir": "relative", "logLevel": "LOUD", "topology": "star", "gateway": {"kind": "mesh-gateway"}, "servce": {},
 		"consulLogin": {"enabled": true, "method": 1, "extra": 1, "extraLoginFlags": []}, "transparentProxy": {"excludeUIDs": ["root"]}, "healthSyncContainers": ["app", "ecsmesh-init", "a", "app", "x/y"],
 		"consulServers": {"parameter": "", "hosts": "exec=discover", "defaults": {"caCertFile": "/nowhere/ca.pem"}, "grpc": {"port": 70000}, "http": {"port": "8500"}},
-		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": true},
+		"service": {"name": "consul", "port": 8080.5, "namespace": "team", "tags": "a", "meta": {"k": 1}, "weights": {"passing": -1}, "networkResilienceConfig": {"enabled": "yes"},
 			"checks": [{"name": "a"}, {"name": "a", "tcp": "nowhere"}, {"name": "b/c", "http": "ftp://x", "grpc": "x:1"}, {"name": "c", "tcp": "x:1", "method": "GET", "timeout": "2"}, {"name": "d", "interval": "5s", "grpc": "127.0.0.1"}, 7]},
 		"proxy": {"adminBindAddress": "localhost", "healthCheckPort": 20000, "expose": 7, "meshGateway": {"mode": "far"},
 			"config": {"envoy_prometheus_bind_addr": ":9102", "envoy_statsd_url": "unix:///x", "envoy_dogstatsd_url": "$NOPE", "envoy_tracing_json": "[]", "envoy_extra_static_clusters_json": "{},1", "envoy_bootstrap_json_tpl": "{}", "envoy_ready_bind_addr": "x"},
@@ -146,7 +147,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"bootstrapDir": `"relative"`, "logLevel": `"LOUD"`, "topology": `"star"`, "gateway": "an object", "servce": "an unknown field",
 		"consulLogin.method": "1", "consulLogin.extra": "an unknown field", "consulLogin.extraLoginFlags": "a list", "transparentProxy.excludeUIDs[0]": `"root"`, "healthSyncContainers[1]": `"ecsmesh-init"`, "healthSyncContainers[2]": `"a"`, "healthSyncContainers[3]": `"app"`, "healthSyncContainers[4]": `"x/y"`,
 		"consulServers.parameter": `""`, "consulServers.hosts": `"exec=discover"`, "consulServers.http.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.caCertFile": `"/nowhere/ca.pem"`, "consulServers.grpc.port": "70000", "consulServers.http.port": `"8500"`,
-		"proxy.upstreams[0].config.c[0].d[1]": "null", "service.name": `"consul"`, "service.port": "8080.5", "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": "true",
+		"proxy.upstreams[0].config.c[0].d[1]": "null", "service.name": `"consul"`, "service.port": "8080.5", "service.tags": `"a"`, "service.meta.k": "1", "service.weights.passing": "-1", "service.networkResilienceConfig.enabled": `"yes"`,
 		"service.checks[0]": "0 of tcp, http and grpc", "service.checks[1].name": `"a"`, "service.checks[1].tcp": `"nowhere"`,
 		"service.checks[2].name": `"b/c"`, "service.checks[2]": "2 of tcp, http and grpc", "service.checks[3].method": `"GET"`, "service.checks[3].timeout": `"2"`,
 		"service.checks[4].interval": `"5s"`, "service.checks[4].grpc": `"127.0.0.1"`, "service.checks[5]": "7",

@@ -131,7 +131,7 @@ func readService(root *document) (Service, consul.Tenancy) {
 		service.Checks = append(service.Checks, check)
 	}
 	tenancy := readTenancy(d)
-	d.refuseSwitch("networkResilienceConfig", false, "enabled", "outlierDetection")
+	service.OutlierDetection = readResilience(d)
 	d.end()
 	return service, tenancy
 }

@@ -38,6 +38,9 @@ func (s *session) writeToAgent(ctx context.Context, agent *consul.Servers) error
 		if err := s.removeStale(ctx, client); err != nil {
 			return err
 		}
+		if err := s.writeResilience(ctx, client); err != nil {
+			return err
+		}
 		return s.registered.WriteToAgent(ctx, client, *s.agent(), s.Config.Service.Checks)
 	})
 	if err == nil {

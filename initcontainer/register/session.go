@@ -15,6 +15,7 @@ import (
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/registration"
+	"ecsmesh/initcontainer/resilience"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/token"
 	"ecsmesh/shared/consul"
@@ -141,8 +142,26 @@ func (s *session) removeStale(ctx context.Context, client *api.Client) error {
 	return err
 }
 
+// writeResilience comes before the registration: a task that can't start must
+// not be in the catalog.
+func (s *session) writeResilience(ctx context.Context, client *api.Client) error {
+	wanted := s.Config.Service.OutlierDetection
+	if wanted == nil {
+		return nil
+	}
+	service := s.registered.Instance().Service
+	changed, err := resilience.Write(ctx, client, service, *wanted)
+	if changed {
+		s.Log.Info("changed the service-defaults: outlier detection of the service's upstreams", "service", service)
+	}
+	return err
+}
+
 func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		if err := s.writeResilience(ctx, client); err != nil {
+			return err
+		}
 		if err := s.removeStale(ctx, client); err != nil {
 			return err
 		}
