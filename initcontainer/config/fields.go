@@ -118,7 +118,7 @@ func readService(root *document) (Service, consul.Tenancy) {
 		d.fault("port", "nothing", "want the port on which the application listens, or 0 where it listens on none")
 	}
 	if weights := d.object("weights"); weights != nil {
-		service.Weights = &Weights{Passing: weights.integer("passing", 1, 0, 65535), Warning: weights.integer("warning", 1, 0, 65535)}
+		service.Weights = &Weights{Passing: weights.integer("passing", 1, 1, 65535), Warning: weights.integer("warning", 1, 0, 65535)}
 		weights.end()
 	}
 	names := map[string]bool{}
