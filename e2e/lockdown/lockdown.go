@@ -70,6 +70,26 @@ func (l *Lockdown) CAFile() string { return filepath.Join(l.dir, "ca.pem") }
 // TokenFile holds Token.
 func (l *Lockdown) TokenFile() string { return filepath.Join(l.dir, "token") }
 
+// ConfigureAgent writes what lets a client agent in, who may do everything, and
+// returns the file.
+func (l *Lockdown) ConfigureAgent(agent netip.Addr) (path string, err error) {
+	type object = map[string]any
+	config, err := json.Marshal(object{
+		"encrypt":      l.Gossip,
+		"auto_encrypt": object{"tls": true},
+		"acl":          object{"enabled": true, "tokens": object{"agent": l.Token, "default": l.Token}},
+		"tls": object{
+			"defaults":     object{"ca_file": l.CAFile(), "verify_outgoing": true},
+			"internal_rpc": object{"verify_server_hostname": true},
+		},
+	})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(l.dir, "agent-"+agent.String()+".json")
+	return path, write(path, string(config))
+}
+
 // Configure writes a server's certificate, and the part of its configuration
 // that is secret and so none of its arguments, and returns the latter's file.
 func (l *Lockdown) Configure(server netip.Addr) (path string, err error) {
@@ -82,6 +102,8 @@ func (l *Lockdown) Configure(server netip.Addr) (path string, err error) {
 	config, err := json.Marshal(object{
 		"encrypt": l.Gossip,
 		"ports":   object{"http": -1, "https": HTTPSPort, "grpc": -1, "grpc_tls": GRPCTLSPort},
+		// Client agents get their certificates from the servers.
+		"auto_encrypt": object{"allow_tls": true},
 		// Consul gives certificates of its proxies, keys and all, out of a cache
 		// to whoever asks there. Envoy asks elsewhere.
 		"http_config": object{"block_endpoints": []string{"/v1/agent/connect/ca/leaf/"}},

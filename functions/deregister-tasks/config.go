@@ -9,5 +9,6 @@ import (
 type config struct {
 	access.Settings
 	function.Logging
-	ServersParameter string `env:"SERVERS_PARAMETER,required,notEmpty"` // name of the SSM parameter
+	ServersParameter string `env:"SERVERS_PARAMETER,required,notEmpty"`                 // name of the SSM parameter
+	ForceLeave       bool   `env:"FORCE_LEAVE" envDefault:"false" want:"true or false"` // see catalog.Catalog
 }

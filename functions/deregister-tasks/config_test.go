@@ -22,11 +22,12 @@ func TestConfig(t *testing.T) {
 			config{ServersParameter: "/ecsmesh/consul-servers"},
 		},
 		"everything": {
-			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "CONSUL_HTTP_SSL": "false", "LOG_LEVEL": "warn"},
+			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "CONSUL_HTTP_SSL": "false", "FORCE_LEAVE": "true", "LOG_LEVEL": "warn"},
 			config{
 				Settings:         access.Settings{HTTPPort: 18500},
 				Logging:          function.Logging{LogLevel: slog.LevelWarn},
 				ServersParameter: "/a/b",
+				ForceLeave:       true,
 			},
 		},
 	} {

@@ -24,5 +24,8 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 		access.New(cfg.Settings, lambda.SDK, lambda.Log),
 		lambda.Log,
 	)
-	return deregister.New(catalog.New(servers).In(cfg.Partition), lambda.Metrics, lambda.Log).Handle
+	nodes := catalog.New(servers)
+	nodes.Partition = cfg.Partition
+	nodes.ForceLeave = cfg.ForceLeave
+	return deregister.New(nodes, lambda.Metrics, lambda.Log).Handle
 }

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/functiontest"
+	"ecsmesh/shared/mesh"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
@@ -88,6 +90,46 @@ func TestInALockedDownConsul(t *testing.T) {
 	}
 	if tokens := w.Tokens(t); len(tokens) != 1 {
 		t.Errorf("it holds %d tokens after two invocations, want 1", len(tokens))
+	}
+}
+
+// TestAgentsInALockedDownConsul forgets that of a dead task, with the right to do
+// so, and says so without it. The task's node goes in any case.
+func TestAgentsInALockedDownConsul(t *testing.T) {
+	const rules = `node_prefix "ecs-" { policy = "write" }`
+	for name, test := range map[string]struct {
+		rules   string
+		members int
+		fails   []events.SQSBatchItemFailure
+		says    string
+	}{
+		"with the right":    {rules + ` operator = "write"`, 1, []events.SQSBatchItemFailure{}, "task deregistered"},
+		"without the right": {rules, 2, []events.SQSBatchItemFailure{{ItemIdentifier: "mesh-task-stopped.json"}}, "force agent " + node + " to leave"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := functiontest.Start(t, test.rules, "")
+			w.Variables["FORCE_LEAVE"] = "true"
+			agent := consultest.StartAgent(t, w.Consul, node, map[string]string{mesh.MetaTaskARN: "arn"})
+			agent.Leave()
+			payload := bytes.ReplaceAll(batch(t, "mesh-task-stopped.json"), []byte(`\"name\": \"envoy\"`), []byte(`\"name\": \"consul-client\"`))
+			answer, err := functiontest.Handler(t, w, wire)(t.Context(), payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(events.SQSEventResponse{BatchItemFailures: test.fails}, answer); diff != "" {
+				t.Errorf("answer (-want +got):\n%s", diff)
+			}
+			if !strings.Contains(w.Log.String(), test.says) {
+				t.Errorf("the log doesn't say %q: %s", test.says, w.Log)
+			}
+			members, err := w.Consul.Client.Agent().Members(false)
+			if err != nil || len(members) != test.members {
+				t.Errorf("the agents are %v, %v; want %d", members, err, test.members)
+			}
+			if nodes := ecsNodes(t, w.Consul.Client); len(nodes) != 0 {
+				t.Errorf("the nodes are %v", nodes)
+			}
+		})
 	}
 }
 

@@ -24,9 +24,12 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 	// One way in for both, and so one ACL token.
 	access := access.New(cfg.Settings, lambda.SDK, lambda.Log)
 	servers := consul.NewPublished(serverlist.New(ssm.NewFromConfig(lambda.SDK), cfg.ServersParameter), access, lambda.Log)
+	nodes := catalog.New(servers)
+	nodes.Partition = cfg.Partition
+	nodes.ForceLeave = cfg.ForceLeave
 	return (&sweep.Sweep{
 		Publisher: publisher.New(cfg.Config, lambda.SDK, access, lambda.Metrics, lambda.Log),
-		Nodes:     catalog.New(servers).In(cfg.Partition),
+		Nodes:     nodes,
 		Tasks:     sweep.NewECS(ecs.NewFromConfig(lambda.SDK)),
 		Region:    lambda.SDK.Region,
 		Brake:     sweep.Brake{MaxTasks: int(cfg.MaxDeletedTasks), MaxPercent: int(cfg.MaxDeletedPercent)},

@@ -37,9 +37,16 @@ const (
 // fail on their own, so what one has done stays done when the next finds Consul
 // gone. Repeating a change does no harm.
 func (c *Catalog) Apply(ctx context.Context, changes []Change) []Result {
+	var stayed map[int]error
+	if c.ForceLeave {
+		stayed = c.forceLeave(ctx, changes)
+	}
 	results := make([]Result, 0, len(changes))
 	for chunk := range slices.Chunk(changes, maxOperations) {
 		results = append(results, c.applyTogether(ctx, chunk)...)
+	}
+	for i, err := range stayed { // its node is deleted all the same
+		results[i].Err = errors.Join(err, results[i].Err)
 	}
 	return results
 }
@@ -173,7 +180,7 @@ func denied(what string) bool { return strings.Contains(what, "Permission denied
 // a change that watchers would see. Deleting a check fails unless its index is
 // the one given: nobody has touched it since.
 func (c *Catalog) operation(change Change) *api.TxnOp {
-	check := api.HealthCheck{Node: change.Node, CheckID: mesh.LifecycleCheckID, Partition: c.partition}
+	check := api.HealthCheck{Node: change.Node, CheckID: mesh.LifecycleCheckID, Partition: c.Partition}
 	switch change.Action {
 	case Drain:
 		check.Name = mesh.LifecycleCheckName
@@ -184,7 +191,7 @@ func (c *Catalog) operation(change Change) *api.TxnOp {
 		check.ModifyIndex = change.Index
 		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckDeleteCAS, Check: check}}
 	case Delete:
-		return &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: change.Node, Partition: c.partition}}}
+		return &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDelete, Node: api.Node{Node: change.Node, Partition: c.Partition}}}
 	default: // a verb that Consul doesn't know, and so refuses
 		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckOp(change.Action.String()), Check: check}}
 	}

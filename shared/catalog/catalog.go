@@ -21,16 +21,19 @@ type servers interface {
 
 // Catalog is the catalog of one Consul cluster.
 type Catalog struct {
-	servers   servers
-	partition string // "" is the default one
+	servers servers
+
+	// Partition of Consul Enterprise that the nodes are in, which the servers
+	// have to speak of as well: see consul.Tenancy. "" is the default one.
+	Partition string
+
+	// ForceLeave has the agents of nodes that are deleted forced to leave the
+	// cluster, which takes operator:write.
+	ForceLeave bool
 }
 
 // New returns the catalog that these servers keep.
 func New(servers servers) *Catalog { return &Catalog{servers: servers} }
-
-// In is the catalog of a partition, of which the servers have to speak as well;
-// see consul.Tenancy.
-func (c *Catalog) In(partition string) *Catalog { return &Catalog{c.servers, partition} }
 
 // Node is a task's node.
 type Node struct {
@@ -38,6 +41,7 @@ type Node struct {
 	TaskARN      string    // as the task wrote it; may be anything
 	ClusterARN   string    // likewise
 	RegisteredAt time.Time // by the task's clock; zero if unreadable
+	Agent        bool      // a Consul agent of the task's own is, or was, there
 
 	// DrainIndex is the index of the check that drains the node, which changes
 	// whenever the check does; 0 if the node is not drained.
@@ -73,6 +77,7 @@ func (a Action) String() string {
 type Change struct {
 	Node   string
 	Action Action
+	Agent  bool   // of a delete: a Consul agent of the task's own is, or was, there
 	Reason string // of a drain: why the task stops, for people
 	Index  uint64 // of an undrain: the node's DrainIndex, as it was when the decision was made
 }

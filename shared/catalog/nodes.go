@@ -16,7 +16,7 @@ import (
 // the checks that drain them. Both are consistent, so that what was registered
 // or drained before the call is seen.
 func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
-	found, meta, err := c.list(ctx, fmt.Sprintf("Meta[%q] == %q and Node matches %q", mesh.MetaSyntheticNode, "true", "^"+mesh.NodePrefix))
+	found, meta, err := c.list(ctx, mesh.FilterTasks)
 	if err == nil {
 		err = consul.Complete(meta)
 	}
@@ -34,6 +34,7 @@ func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
 			TaskARN:      node.Meta[mesh.MetaTaskARN],
 			ClusterARN:   node.Meta[mesh.MetaClusterARN],
 			RegisteredAt: mesh.RegisteredAt(node.Meta),
+			Agent:        node.Meta[mesh.MetaSyntheticNode] != "true",
 			DrainIndex:   drains[node.Node],
 		}
 	}

@@ -45,7 +45,8 @@ func TestAPartitionIsNamedInEveryRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(servers).In("east")
+	c := New(servers)
+	c.Partition = "east"
 	if _, err := c.Nodes(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -33,6 +33,10 @@ const (
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
 
+// ClientAgentContainer is the container of a task that runs a Consul agent of the
+// task's own.
+const ClientAgentContainer = "consul-client"
+
 // FilterTasks is what the nodes of tasks have in common, as a filter of Consul's:
 // their names, and that nobody or a task's own Consul agent runs there.
 const FilterTasks = `(Node matches "^` + NodePrefix + `" and (Meta["` + MetaSyntheticNode + `"] == "true" or "` + MetaTaskARN + `" in Meta))`

@@ -45,6 +45,7 @@ type Event struct {
 	DesiredStatus string // where ECS wants it: RUNNING or STOPPED
 	Version       int64  // grows with each change of the task; duplicates share it
 
+	ClientAgent   bool      // the task has a Consul agent of its own
 	StopCode      string    // why it stops, for programs: EssentialContainerExited, …; may be empty
 	StoppedReason string    // why it stops, for people; may be empty
 	UpdatedAt     time.Time // when this change happened, in milliseconds; zero if unreadable
@@ -83,6 +84,8 @@ func Decode(data []byte) (Event, error) {
 		StopCode      string `json:"stopCode"`
 		StoppedReason string `json:"stoppedReason"`
 		UpdatedAt     string `json:"updatedAt"`
+
+		Containers json.RawMessage `json:"containers"`
 	}
 	if len(raw.Detail) == 0 {
 		return Event{}, errors.New("decode task event: detail is missing")
@@ -113,10 +116,28 @@ func Decode(data []byte) (Event, error) {
 		LastStatus:    detail.LastStatus,
 		DesiredStatus: detail.DesiredStatus,
 		Version:       detail.Version,
+		ClientAgent:   hasClientAgent(detail.Containers),
 		StopCode:      detail.StopCode,
 		StoppedReason: detail.StoppedReason,
 		UpdatedAt:     parseTime(detail.UpdatedAt),
 	}, nil
+}
+
+// hasClientAgent looks for the container by its name. Where that can't be found
+// out, as in an event of another shape, the task's node is deleted all the same.
+func hasClientAgent(containers json.RawMessage) bool {
+	var named []struct {
+		Name string `json:"name"`
+	}
+	if json.Unmarshal(containers, &named) != nil {
+		return false
+	}
+	for _, container := range named {
+		if container.Name == mesh.ClientAgentContainer {
+			return true
+		}
+	}
+	return false
 }
 
 // describe says what is wrong with the JSON without quoting it.

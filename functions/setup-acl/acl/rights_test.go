@@ -109,6 +109,18 @@ var deeds = map[string]func(*api.Client) error{
 		_, err := c.Agent().Self()
 		return err
 	},
+	"force an agent to leave": func(c *api.Client) error {
+		err := c.Agent().ForceLeavePrune("ecs-none")
+		var answer api.StatusError
+		if errors.As(err, &answer) && strings.Contains(answer.Body, "No node found") {
+			return nil // it was not denied
+		}
+		return err
+	},
+	"give a server's agent a token": func(c *api.Client) error {
+		_, err := c.Agent().UpdateReplicationACLToken(rand.Text(), nil)
+		return err
+	},
 	"fire an event": func(c *api.Client) error {
 		_, _, err := c.Event().Fire(&api.UserEvent{Name: "a"}, nil)
 		return err
@@ -262,6 +274,36 @@ func TestRightsOnConsul(t *testing.T) {
 			t.Errorf("(-want +done):\n%s", diff)
 		}
 	})
+}
+
+// Where tasks have Consul agents, some may do more.
+func TestRightsWithClientAgentsOnConsul(t *testing.T) {
+	server := consultest.StartSecure(t)
+	s := settings()
+	s.ClientAgents = true
+	build(t, reach(t, server), stack(t, "aws", "eu-west-1", "ecsmesh"), s)
+	for _, err := range []error{registerNode(server.Client, "ecs-1a"), registerNode(server.Client, "db-1"), registerService(server.Client, "db")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes := []string{"deregister a node of a task", "register a node of a task"}
+	forces := append([]string{"change how Consul is operated", "force an agent to leave"}, nodes...)
+	for role, may := range map[string][]string{
+		s.TasksMethod + "-task":                 nodes,
+		s.FunctionsMethod + "-deregister-tasks": forces,
+		s.FunctionsMethod + "-sweep":            append([]string{"read all nodes", "read all services"}, forces...),
+		s.FunctionsMethod + "-publish-servers":  {"read all nodes"},
+	} {
+		token, _, err := server.Client.ACL().TokenCreate(&api.ACLToken{Roles: []*api.ACLTokenRoleLink{{Name: role}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(may)
+		if diff := gocmp.Diff(may, done(t, server.As(t, token.SecretID), may)); diff != "" {
+			t.Errorf("what %s may do (-want +does):\n%s", role, diff)
+		}
+	}
 }
 
 // A function works with its rules, and not with any one of them less.

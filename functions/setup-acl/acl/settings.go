@@ -31,6 +31,10 @@ type Settings struct {
 	TaskRoles    []string      // ARNs of the IAM roles that tasks may have; a * at the end stands for anything
 	TaskTokenTTL time.Duration // how long a task's token lives
 
+	// ClientAgents gives what Consul agents in tasks need, and functions that
+	// force dead ones to leave.
+	ClientAgents bool
+
 	FunctionsMethod string            // name of the auth method for functions
 	FunctionRoles   map[string]string // ARN of the IAM role of each function that logs in
 

@@ -28,6 +28,17 @@ const functionTokenTTL = 15 * time.Minute
 const taskRules = `node_prefix "ecs-" { policy = "write" }
 `
 
+// A task with a Consul agent of its own gives that a new token.
+const agentRules = `agent_prefix "ecs-" { policy = "write" }
+`
+
+// To force another agent to leave takes the right to operate Consul as a whole,
+// from which Consul would derive those that are denied here.
+const forceLeaveRules = `operator = "write"
+mesh = "deny"
+peering = "deny"
+`
+
 // gatewayRules are what gateways need beside being a task and a service, which
 // may write itself and read all others. A gateway with none gets a role all the
 // same, to which policies of the user's own can be added: a terminating gateway
@@ -62,13 +73,13 @@ func wanted(s Settings, stack Stack) []wish {
 	w := wishes{mark: stack.mark()}
 	tasks, functions := s.TasksMethod, s.FunctionsMethod
 
-	w.role(tasks+"-task", "What every task of the mesh may do", taskRules)
+	w.role(tasks+"-task", "What every task of the mesh may do", s.taskRules())
 	for _, gateway := range gatewayRules {
 		w.role(tasks+"-"+gateway.kind, "What gateways of the kind "+gateway.kind+" may do beside", gateway.rules)
 	}
 	names := slices.Sorted(maps.Keys(s.FunctionRoles))
 	for _, function := range names {
-		w.role(functions+"-"+function, "What the function "+function+" may do", functionRules[function])
+		w.role(functions+"-"+function, "What the function "+function+" may do", s.functionRules(function))
 	}
 
 	w.method(&api.ACLAuthMethod{
@@ -104,6 +115,20 @@ func wanted(s Settings, stack Stack) []wish {
 			fmt.Sprintf("entity_name == %q", roleName(s.FunctionRoles[function])))
 	}
 	return w.all
+}
+
+func (s Settings) taskRules() string {
+	if s.ClientAgents {
+		return taskRules + agentRules
+	}
+	return taskRules
+}
+
+func (s Settings) functionRules(function string) string {
+	if s.ClientAgents && (function == DeregisterTasks || function == Sweep) {
+		return functionRules[function] + forceLeaveRules
+	}
+	return functionRules[function]
 }
 
 func hasTag(tag string) string { return fmt.Sprintf("entity_tags[%q] != \"\"", tag) }

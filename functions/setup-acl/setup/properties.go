@@ -22,6 +22,8 @@ type properties struct {
 	TaskRoleARNs        []string
 	TaskTokenTTLMinutes string
 
+	ClientAgents string // true or false
+
 	FunctionsAuthMethod string
 	FunctionRoleARNs    map[string]string
 
@@ -54,10 +56,15 @@ func (p properties) settings() (acl.Settings, error) {
 	if err != nil {
 		return acl.Settings{}, fmt.Errorf("read the resource's properties: TaskTokenTtlMinutes is %q, want a number", p.TaskTokenTTLMinutes)
 	}
+	clientAgents, err := strconv.ParseBool(p.ClientAgents)
+	if err != nil {
+		return acl.Settings{}, fmt.Errorf("read the resource's properties: ClientAgents is %q, want true or false", p.ClientAgents)
+	}
 	s := acl.Settings{
 		TasksMethod:     p.TasksAuthMethod,
 		TaskRoles:       p.TaskRoleARNs,
 		TaskTokenTTL:    time.Duration(minutes) * time.Minute,
+		ClientAgents:    clientAgents,
 		FunctionsMethod: p.FunctionsAuthMethod,
 		FunctionRoles:   p.FunctionRoleARNs,
 		ServerID:        p.ServerIDHeaderValue,

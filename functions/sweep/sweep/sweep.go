@@ -238,7 +238,7 @@ func (s *Sweep) apply(ctx context.Context, findings []*finding) error {
 	}
 	changes := make([]catalog.Change, len(acts))
 	for i, f := range acts {
-		changes[i] = catalog.Change{Node: f.Name, Action: f.action, Reason: f.why, Index: f.DrainIndex}
+		changes[i] = catalog.Change{Node: f.Name, Action: f.action, Agent: f.Agent, Reason: f.why, Index: f.DrainIndex}
 	}
 	var errs []error
 	for i, result := range s.Nodes.Apply(ctx, changes) {
