@@ -322,3 +322,21 @@ func TestHappenedAtFallsBackToTheEnvelope(t *testing.T) {
 		t.Errorf("happened at %v, want the envelope's %v", event.HappenedAt(), want)
 	}
 }
+
+func TestATaskWithAConsulClientIsKnownByItsContainer(t *testing.T) {
+	for containers, want := range map[string]bool{
+		`[{"name": "ecsmesh-init"}, {"name": "consul-client", "exitCode": 0}]`: true,
+		`[{"name": "consul-client-2"}, {"lastStatus": "STOPPED"}]`:             false,
+		`[]`:   false,
+		`null`: false,
+		// Of another shape: the task is taken out of the mesh all the same.
+		`{"name": "consul-client"}`: false,
+		`[{"name": 1}]`:             false,
+	} {
+		event, err := taskevent.Decode([]byte(`{"source": "aws.ecs", "detail-type": "ECS Task State Change", "detail": {
+			"taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/apps/1a", "lastStatus": "STOPPED", "desiredStatus": "STOPPED", "containers": ` + containers + `}}`))
+		if err != nil || event.ClientAgent != want {
+			t.Errorf("%s: %t, %v; want %t", containers, event.ClientAgent, err, want)
+		}
+	}
+}

@@ -85,6 +85,7 @@ func (p *proxy) take() []string {
 // realMesh is a sweep of a mesh in a real Consul.
 type realMesh struct {
 	*Sweep
+	server *consultest.Server
 	client *api.Client
 	proxy  *proxy
 	ecs    *fakeECS
@@ -98,7 +99,7 @@ func newRealMesh(t *testing.T) *realMesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &realMesh{client: server.Client, proxy: proxy, ecs: newFakeECS(apps, jobs)}
+	r := &realMesh{server: server, client: server.Client, proxy: proxy, ecs: newFakeECS(apps, jobs)}
 	r.Sweep = &Sweep{
 		Publisher: &fakePublisher{},
 		Nodes:     catalog.New(servers),
