@@ -106,13 +106,13 @@ func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
 		maps.Copy(parameters, map[string]string{
 			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "ConsulImage": consulImage, "AppImage": appImage,
 		})
-		outputs, err := l.Emulator.Deploy(ctx, name, filepath.Join(l.root, "examples", "client-agent.yaml"), nil, parameters)
+		outputs, err := l.Emulator.Deploy(ctx, "client-"+name, filepath.Join(l.root, "examples", "client-agent.yaml"), nil, parameters)
 		if err != nil {
 			return ecs.TaskDefinition{}, err
 		}
 		return l.taskDefinition(ctx, outputs["TaskDefinition"])
 	}
-	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
+	return l.ECS.CreateService(ecs.ServiceOptions{Name: "client-" + name, Cluster: MeshCluster, Define: define})
 }
 
 func (l *Lab) taskDefinition(ctx context.Context, arn string) (ecs.TaskDefinition, error) {

@@ -4,14 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
 
+	"ecsmesh/initcontainer/discovery"
+	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/taskmeta"
 )
+
+// Agent is what a run has to know of the task's own agent.
+type Agent struct {
+	registration.Agent
+	Source   discovery.Source // of the servers that it is to join
+	SerfPort int              // at which they are
+}
 
 // leaveToAgent is sync in the topology client-agent: the task's own agent runs
 // the checks and tells the servers. What it can't know, it is told: the health
@@ -22,9 +34,11 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 	}
 	s := r.newSync(task, r.metadata(ctx))
 	kept := s.remember()
-	look := kept && s.upkeep.lookDue(s.Now()) || s.awaitsPassing()
+	due := kept && s.upkeep.lookDue(s.Now())
+	look := due || s.awaitsPassing()
 	renew := kept && s.renewDue()
-	if !look && !renew && len(task.Containers) == 0 {
+	ask := kept && s.upkeep.askDue(s.Now())
+	if !look && !renew && !ask && len(task.Containers) == 0 {
 		return nil
 	}
 	meta, err := s.metadata()
@@ -36,7 +50,7 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 	case !alive:
 		s.Log.Warn("not known whether the task is stopping", "error", err)
 	}
-	if kept && s.upkeep.lookDue(s.Now()) {
+	if due {
 		if err := s.note(s.upkeep.looked(s.Now(), s.Refresh)); err != nil {
 			return err
 		}
@@ -45,6 +59,12 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 		return err
 	}
 	err = s.speakToAgent(ctx, meta, look, alive)
+	if due {
+		s.noteWhetherJoined(ctx)
+	}
+	if ask {
+		err = errors.Join(err, s.join(ctx))
+	}
 	if renew {
 		s.renewInTime(ctx)
 	}
@@ -118,6 +138,57 @@ func (s *synchronization) tellContainers(ctx context.Context, meta taskmeta.Task
 	})
 }
 
+// noteWhetherJoined has the source of servers asked when the agent knows none
+// that answers: all of them may have been replaced at once.
+func (s *synchronization) noteWhetherJoined(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, consulAttempt)
+	defer cancel()
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		_, err := client.Status().LeaderWithQueryOptions((&api.QueryOptions{}).WithContext(ctx))
+		return err
+	})
+	switch {
+	case err == nil && !s.upkeep.AskAt.IsZero():
+		s.keep(s.upkeep.answered())
+	case err != nil:
+		s.Log.Warn("the Consul client knows no server that answers", "error", err)
+		s.keep(s.upkeep.silent(s.Now(), s.Refresh))
+	}
+}
+
+// join has the agent join the servers that the source names now.
+func (s *synchronization) join(ctx context.Context) error {
+	if err := s.note(s.upkeep.asked(s.Now())); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	list, err := s.task.Agent.Source.Open(ctx)
+	if err != nil {
+		return err
+	}
+	addrs, err := list.Read(ctx)
+	if err != nil {
+		return err
+	}
+	s.Log.Info("the Consul client joins the servers", "servers", addrs)
+	// One that isn't there must not be first each time.
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	err = s.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		for _, addr := range addrs {
+			at := net.JoinHostPort(addr.String(), strconv.Itoa(s.task.Agent.SerfPort))
+			if _, err = client.Raw().Write("/v1/agent/join/"+at, nil, nil, (&api.WriteOptions{}).WithContext(ctx)); err == nil {
+				return nil // gossip tells the agent of the others
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("have the Consul client join the servers: %w", err)
+	}
+	return nil
+}
+
 // registerAgain gives the agent what it lost, as when it started anew without
 // what it had kept.
 func (s *synchronization) registerAgain(ctx context.Context, check string, alive bool) error {
@@ -132,7 +203,7 @@ func (s *synchronization) registerAgain(ctx context.Context, check string, alive
 	}
 	s.servers.UseToken("", s.Now()) // as at first, the agent's own is the registration's
 	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		return s.task.Registration.WriteToAgent(ctx, client, *s.task.Agent, s.task.Checks)
+		return s.task.Registration.WriteToAgent(ctx, client, s.task.Agent.Agent, s.task.Checks)
 	})
 	if err != nil {
 		return fmt.Errorf("register again: %w", err)

@@ -66,7 +66,7 @@ type Task struct {
 
 	// Agent is set in the topology client-agent: the one server is the task's
 	// own agent then, which runs the checks.
-	Agent *registration.Agent `json:",omitempty"`
+	Agent *Agent `json:",omitempty"`
 
 	// Token is set where there are ACLs. The token itself is in Envoy's file.
 	Token *Token `json:",omitempty"`

@@ -16,14 +16,15 @@ import (
 
 // useAgent has the task's own agent stand for the servers, in all that follows.
 func (s *session) useAgent() {
+	s.joins = s.source
 	s.Config.ConsulServers = s.Config.LocalAgent()
 	s.source = discovery.Source{Hosts: s.Config.ConsulServers.Hosts}
 }
 
 // agent says how the task's agent runs the checks.
-func (s *session) agent() *registration.Agent {
+func (s *session) agent() registration.Agent {
 	ready := net.JoinHostPort(s.address.String(), strconv.Itoa(s.Config.Proxy.HealthCheckPort))
-	return &registration.Agent{
+	return registration.Agent{
 		Interval:       s.Config.ConsulClient.CheckInterval,
 		Ready:          "http://" + ready + "/ready",
 		PublicListener: s.publicListener(),
@@ -41,7 +42,7 @@ func (s *session) writeToAgent(ctx context.Context, agent *consul.Servers) error
 		if err := s.writeResilience(ctx, client); err != nil {
 			return err
 		}
-		return s.registered.WriteToAgent(ctx, client, *s.agent(), s.Config.Service.Checks)
+		return s.registered.WriteToAgent(ctx, client, s.agent(), s.Config.Service.Checks)
 	})
 	if err == nil {
 		s.datacenter, err = s.registered.AwaitSynced(ctx, agent)

@@ -136,7 +136,7 @@ func (s *session) state() check.Task {
 		TLS:      s.known(s.tls.http),
 	}
 	if s.Config.Topology == config.ClientAgent {
-		task.Agent = s.agent()
+		task.Agent = &check.Agent{Agent: s.agent(), Source: s.joins, SerfPort: s.Config.ConsulClient.SerfPort}
 	}
 	if s.token.Secret != "" {
 		task.Token = &check.Token{Source: s.tokens, RenewAt: s.token.RenewAt()}

@@ -31,6 +31,7 @@ const consulRound = 5 * time.Second
 type session struct {
 	Registrar
 	source     discovery.Source
+	joins      discovery.Source // of the servers, where source is the task's agent
 	tokens     token.Source
 	task       taskmeta.Task
 	address    netip.Addr
