@@ -32,7 +32,8 @@ type container struct {
 	def        *ContainerDefinition
 	arn        string
 	runtimeID  string
-	metadataID string // in the container's metadata URI
+	metadataID string   // in the container's metadata URI
+	secrets    []string // variables, fetched before the start
 
 	status      Status
 	process     *process // from RUNNING on
@@ -206,6 +207,13 @@ func (c *container) start() (*process, error) {
 	if len(args) == 0 {
 		return nil, errors.New("no command specified")
 	}
+	for _, secret := range c.def.Secrets {
+		value, err := c.task.fake.opts.Secret(c.task.fake.ctx, c.task.def.ExecutionRoleARN, secret.ValueFrom)
+		if err != nil {
+			return nil, fmt.Errorf("fetch secret %s: %w", secret.Name, err)
+		}
+		c.secrets = append(c.secrets, secret.Name+"="+value)
+	}
 	return c.launch(args, c.def.Name+".log")
 }
 
@@ -220,7 +228,7 @@ func (c *container) launch(args []string, logName string) (*process, error) {
 }
 
 // environment holds what Docker and ECS add and the container's own, which
-// wins.
+// wins, with its secrets: health checks have them, too.
 func (c *container) environment() []string {
 	path := c.task.fake.opts.Images[c.def.Image].Path
 	if path == "" {
@@ -231,7 +239,7 @@ func (c *container) environment() []string {
 	for _, v := range c.def.Environment {
 		env = append(env, v.Name+"="+rebase(v.Value, mounts))
 	}
-	return env
+	return append(env, c.secrets...)
 }
 
 // watchHealth runs the health check until the container exits: the first time

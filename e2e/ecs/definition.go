@@ -1,7 +1,6 @@
 package ecs
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +15,7 @@ type TaskDefinition struct {
 	Family                  string                `json:"family"`
 	Revision                int                   `json:"revision"`
 	TaskRoleARN             string                `json:"taskRoleArn,omitempty"`
+	ExecutionRoleARN        string                `json:"executionRoleArn,omitempty"`
 	NetworkMode             string                `json:"networkMode,omitempty"`
 	CPU                     string                `json:"cpu,omitempty"`
 	Memory                  string                `json:"memory,omitempty"`
@@ -31,25 +31,32 @@ type Volume struct {
 
 // ContainerDefinition describes one container of a task.
 type ContainerDefinition struct {
-	Name         string            `json:"name"`
-	Image        string            `json:"image"`
-	EntryPoint   []string          `json:"entryPoint,omitempty"`
-	Command      []string          `json:"command,omitempty"`
-	Environment  []KeyValue        `json:"environment,omitempty"`
-	Secrets      []json.RawMessage `json:"secrets,omitempty"`
-	DependsOn    []Dependency      `json:"dependsOn,omitempty"`
-	HealthCheck  *HealthCheck      `json:"healthCheck,omitempty"`
-	Essential    *bool             `json:"essential,omitempty"`    // ECS's default: true
-	StartTimeout int               `json:"startTimeout,omitempty"` // seconds; 0: unset
-	StopTimeout  int               `json:"stopTimeout,omitempty"`  // seconds; 0: unset
-	MountPoints  []MountPoint      `json:"mountPoints,omitempty"`
-	PortMappings []PortMapping     `json:"portMappings,omitempty"`
+	Name         string        `json:"name"`
+	Image        string        `json:"image"`
+	EntryPoint   []string      `json:"entryPoint,omitempty"`
+	Command      []string      `json:"command,omitempty"`
+	Environment  []KeyValue    `json:"environment,omitempty"`
+	Secrets      []Secret      `json:"secrets,omitempty"`
+	DependsOn    []Dependency  `json:"dependsOn,omitempty"`
+	HealthCheck  *HealthCheck  `json:"healthCheck,omitempty"`
+	Essential    *bool         `json:"essential,omitempty"`    // ECS's default: true
+	StartTimeout int           `json:"startTimeout,omitempty"` // seconds; 0: unset
+	StopTimeout  int           `json:"stopTimeout,omitempty"`  // seconds; 0: unset
+	MountPoints  []MountPoint  `json:"mountPoints,omitempty"`
+	PortMappings []PortMapping `json:"portMappings,omitempty"`
 }
 
 // KeyValue is one environment variable.
 type KeyValue struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+}
+
+// Secret is an environment variable whose value is elsewhere: the ARN of a
+// secret in Secrets Manager or of an SSM parameter.
+type Secret struct {
+	Name      string `json:"name"`
+	ValueFrom string `json:"valueFrom"`
 }
 
 // Dependency makes a container wait for another one. When the task stops the
@@ -154,8 +161,14 @@ func (d *TaskDefinition) Validate() error {
 		if c.Image == "" {
 			fault("%s.image: missing", at)
 		}
-		if len(c.Secrets) > 0 {
-			fault("%s.secrets: not supported here", at)
+		for _, secret := range c.Secrets {
+			taken := func(v KeyValue) bool { return v.Name == secret.Name }
+			if secret.Name == "" || secret.ValueFrom == "" || slices.ContainsFunc(c.Environment, taken) {
+				fault("%s.secrets: %q needs a valueFrom, and a name that no other variable has", at, secret.Name)
+			}
+		}
+		if len(c.Secrets) > 0 && d.ExecutionRoleARN == "" {
+			fault("%s.secrets: they need an executionRoleArn, which fetches them", at)
 		}
 		if c.StartTimeout != 0 && (c.StartTimeout < 2 || c.StartTimeout > 120) {
 			fault("%s.startTimeout: %d, want 2 to 120 seconds", at, c.StartTimeout)

@@ -61,6 +61,10 @@ type Options struct {
 	// credentials. By default fixed ones, which an emulator takes.
 	Credentials func(ctx context.Context, roleARN, sessionName string) (Credentials, error)
 
+	// Secret has the value of a secret, fetched with the task's execution role.
+	// By default there are none, and a container that wants one can't start.
+	Secret func(ctx context.Context, executionRoleARN, valueFrom string) (string, error)
+
 	// Deprovisioning is the time between the exit of a task's last container
 	// and STOPPED: in Fargate about 22 seconds, here none by default.
 	Deprovisioning time.Duration
@@ -122,6 +126,11 @@ func Start(opts Options) (*Fake, error) {
 	}
 	if opts.Credentials == nil {
 		opts.Credentials = fixedCredentials
+	}
+	if opts.Secret == nil {
+		opts.Secret = func(context.Context, string, string) (string, error) {
+			return "", errors.New("there are no secrets here")
+		}
 	}
 	if !opts.Addresses.IsValid() {
 		opts.Addresses = netip.MustParsePrefix("127.0.1.0/24")

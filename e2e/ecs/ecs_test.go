@@ -684,7 +684,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	def := ecs.TaskDefinition{NetworkMode: "bridge", Containers: []ecs.ContainerDefinition{
 		{Name: "a", Image: "x", Essential: no(), DependsOn: []ecs.Dependency{{"b", "HEALTHY"}, {"c", "START"}, {"b", "LATER"}}},
-		{Name: "b", Essential: no(), StopTimeout: 121, StartTimeout: 1, Secrets: []json.RawMessage{[]byte("{}")}, MountPoints: []ecs.MountPoint{{"v", "/v"}}},
+		{Name: "b", Essential: no(), StopTimeout: 121, StartTimeout: 1, Secrets: []ecs.Secret{{Name: "TOKEN"}}, MountPoints: []ecs.MountPoint{{"v", "/v"}}},
 		{Name: "d", Image: "x", Essential: no(), HealthCheck: &ecs.HealthCheck{Command: []string{"true"}, Interval: 1, Timeout: 61, Retries: 11, StartPeriod: 301}},
 	}}
 	err := def.Validate()

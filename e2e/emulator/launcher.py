@@ -16,6 +16,7 @@ import os
 import queue
 import signal
 import socketserver
+import string
 import sys
 import threading
 import time
@@ -74,6 +75,20 @@ def add_task_definitions(provisioners, ecs):
 
     provisioners._ecs_task_def_create = create_whole
     provisioners._RESOURCE_HANDLERS["AWS::ECS::TaskDefinition"]["create"] = create_whole
+
+
+def add_generated_secrets(provisioners):
+    """A secret may be generated without punctuation. ministack knows only characters to leave out."""
+    generate = provisioners._sm_secret_string
+
+    def generate_readable(props):
+        wanted = props.get("GenerateSecretString") or {}
+        if str(wanted.get("ExcludePunctuation")).lower() == "true":
+            characters = wanted.get("ExcludeCharacters", "") + string.punctuation
+            props = {**props, "GenerateSecretString": {**wanted, "ExcludeCharacters": characters}}
+        return generate(props)
+
+    provisioners._sm_secret_string = generate_readable
 
 
 def add_desired_counts(ecs):
@@ -236,6 +251,19 @@ def add_task_permissions(actions):
 
     actions.extract_resource_arn = task_arn
     actions.request_tag_context = with_cluster
+
+
+def add_parameter_names(actions):
+    """A call about several parameters is judged by their ARNs: here, by the first one's. ministack judges it by *."""
+    resource_arn = actions.extract_resource_arn
+
+    def by_name(service, method, path, headers, body, query_params, region, account):
+        if service == "ssm" and headers.get("x-amz-target", "").endswith(".GetParameters"):
+            names = read_object(body).get("Names") or [""]
+            return f"arn:aws:ssm:{region}:{account}:parameter/{names[0].lstrip('/')}"
+        return resource_arn(service, method, path, headers, body, query_params, region, account)
+
+    actions.extract_resource_arn = by_name
 
 
 def add_role_paths(actions, iam):
@@ -477,12 +505,14 @@ def main():
     if "ECS_ENDPOINT" in os.environ:
         add_tasks(ecs, os.environ["ECS_ENDPOINT"])
     add_task_permissions(iam_actions)
+    add_parameter_names(iam_actions)
     add_role_paths(iam_actions, iam)
     add_execution_role_ids(lambda_runtime, lambda_svc, sts._sessions, iam)
     add_secret_references(ssm, secretsmanager)
     if app.AUTH:
         add_event_source_permissions(provisioners, iam_evaluator, lambda_svc)
     add_task_definitions(provisioners, ecs)
+    add_generated_secrets(provisioners)
     add_desired_counts(ecs)
     add_reserved_concurrency(provisioners, lambda_svc)
     add_batch_rule(provisioners)
