@@ -1,7 +1,7 @@
 // Package lab puts a whole mesh together on one host: a small ECS that runs
 // tasks as processes, an AWS emulator with the project's own stack deployed
-// from template.yaml, real Consul servers as ECS tasks, and mesh tasks from
-// examples/mesh-tasks.yaml with real Envoys. Nothing in it is a stand-in but
+// from template.yaml, and ECS tasks from examples: real Consul servers, and
+// tasks of the mesh with real Envoys. Nothing in it is a stand-in but
 // AWS itself, and the application.
 //
 // Each lab has a block of loopback addresses, a folder and processes of its
@@ -37,9 +37,10 @@ const (
 	ConsulService    = "consul-server"
 	MeshCluster      = "mesh"
 	ServersParameter = "/ecsmesh/consul-servers"
-	Stack            = "ecsmesh"    // template.yaml
-	MeshStack        = "mesh-tasks" // examples/mesh-tasks.yaml
-	deprovisioning   = time.Second  // Fargate's is about 22 s
+	Stack            = "ecsmesh"        // template.yaml
+	ServersStack     = "consul-servers" // examples/consul-servers.yaml, or consul-dev.yaml
+	MeshStack        = "mesh-tasks"     // examples/mesh-tasks.yaml
+	deprovisioning   = time.Second      // Fargate's is about 22 s
 	deliveryTimeout  = 10 * time.Second
 )
 
@@ -64,6 +65,10 @@ type Options struct {
 	// default.
 	Servers int
 
+	// Dev is one Consul server of examples/consul-dev.yaml, in place of those
+	// of examples/consul-servers.yaml.
+	Dev bool
+
 	// Secure is Consul with TLS and ACLs that deny by default, and an AWS that
 	// allows what IAM's policies allow, and no more.
 	Secure bool
@@ -87,7 +92,8 @@ type Lab struct {
 
 	parameters map[string]string // of template.yaml, beside the lab's own
 
-	meshStack sync.Mutex // one change at a time
+	stacks       sync.Mutex // one change at a time
+	gossipKeyARN string     // of the secret that the servers' stack made
 
 	mu     sync.Mutex
 	faults []error // of work that nobody waits for
@@ -153,6 +159,7 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 	}
 	l.ECS, err = ecs.Start(ecs.Options{
 		Credentials:    credentials,
+		Secret:         l.secret,
 		Dir:            filepath.Join(l.Dir, "tasks"),
 		Listener:       listener,
 		Addresses:      netip.PrefixFrom(tasksBase(block), 16),
@@ -168,7 +175,11 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 		return errors.Join(err, listener.Close())
 	}
 	l.ECS.CreateCluster(MeshCluster)
-	l.Servers = l.ECS.CreateService(ecs.ServiceOptions{Name: ConsulService, Cluster: ConsulCluster, Define: l.defineServer})
+	defineServer := l.defineServer
+	if opts.Dev {
+		l.consuls, defineServer = 1, l.defineDevServer
+	}
+	l.Servers = l.ECS.CreateService(ecs.ServiceOptions{Name: ConsulService, Cluster: ConsulCluster, Define: defineServer})
 	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
 	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
 	l.servers = serverlist.New(ssm.NewFromConfig(l.Emulator.Config()), ServersParameter)

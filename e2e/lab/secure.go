@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/hashicorp/consul/api"
@@ -33,9 +33,11 @@ const (
 // security is a locked-down Consul, with what AWS and tasks have of it.
 type security struct {
 	*lockdown.Lockdown
-	transport *http.Transport            // of who trusts the servers
-	secretARN string                     // of the token in Secrets Manager
-	given     map[string]aws.Credentials // to tasks, by their IDs
+	transport   *http.Transport            // of who trusts the servers
+	certificate string                     // the servers', with its key
+	given       map[string]aws.Credentials // to tasks, by their IDs
+
+	tokenARN, certificateARN string // in Secrets Manager
 }
 
 func newSecurity(dir string) (*security, error) {
@@ -43,10 +45,15 @@ func newSecurity(dir string) (*security, error) {
 	if err != nil {
 		return nil, err
 	}
+	certificate, err := locked.ServerCertificate()
+	if err != nil {
+		return nil, err
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(locked.CA))
 	return &security{
-		Lockdown: locked,
+		Lockdown:    locked,
+		certificate: certificate,
 		transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: serverName, MinVersion: tls.VersionTLS12},
 			IdleConnTimeout: time.Minute,
@@ -63,21 +70,18 @@ func (l *Lab) publishSecurity(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish the CA: %w", err)
 	}
-	secret, err := secretsmanager.NewFromConfig(l.Emulator.Config()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
-		Name: aws.String(ManagementSecret), SecretString: aws.String(l.security.Token),
-	})
-	if err != nil {
-		return fmt.Errorf("keep the management token: %w", err)
+	if l.security.tokenARN, err = l.keepSecret(ctx, ManagementSecret, l.security.Token); err != nil {
+		return err
 	}
-	l.security.secretARN = aws.ToString(secret.ARN)
-	return nil
+	l.security.certificateARN, err = l.keepSecret(ctx, "consul-server-certificate", l.security.certificate)
+	return err
 }
 
 // setUpACL has the stack make what tasks and functions need to log in. Only now
 // is there a Consul in which it can.
 func (l *Lab) setUpACL(ctx context.Context) error {
 	return l.deployStack(ctx, map[string]string{
-		"ConsulManagementTokenSecretArn": l.security.secretARN,
+		"ConsulManagementTokenSecretArn": l.security.tokenARN,
 		"TaskRoleArns":                   "arn:aws:iam::" + emulator.AccountID + ":role/*",
 		"LoginServerId":                  serverID,
 		"StsEndpoint":                    l.Emulator.URL(),
@@ -158,7 +162,12 @@ func (l *Lab) Secrets(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{"the management token": l.security.Token, "the gossip key": l.security.Gossip}
+	gossip, err := l.secret(ctx, "", l.gossipKeyARN)
+	if err != nil {
+		return nil, err
+	}
+	_, key, _ := strings.Cut(l.security.certificate, "-----BEGIN PRIVATE KEY-----\n")
+	secrets := map[string]string{"the management token": l.security.Token, "the gossip key": gossip, "the servers' key": key}
 	l.mu.Lock()
 	for session, given := range l.security.given {
 		secrets["the secret key of "+session], secrets["the session token of "+session] = given.SecretAccessKey, given.SessionToken

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -17,8 +16,7 @@ import (
 )
 
 const (
-	consulImage = "hashicorp/consul"
-	consulPort  = 8500
+	consulPort = 8500
 
 	// consulTimeout bounds a request to a server that may be leaving.
 	consulTimeout = 5 * time.Second
@@ -26,61 +24,6 @@ const (
 	// answerTimeout is what a server gets to show that it is not frozen.
 	answerTimeout = time.Second
 )
-
-// defineServer is the task definition of a Consul server. It joins the
-// servers that run already; the first three find each other by joinAddresses.
-func (l *Lab) defineServer(_ context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-	health := "consul operator raft list-peers -http-addr=" + l.consulURL(address)
-	command := []string{
-		"agent", "-server", "-ui",
-		"-node=consul-" + address.String(),
-		"-bind=" + address.String(),
-		"-client=" + address.String(),
-		"-data-dir=/consul/data",
-		"-bootstrap-expect=" + strconv.Itoa(l.consuls),
-		"-dns-port=-1",
-		"-serf-wan-port=-1",
-		"-retry-interval=1s",
-		"-hcl=connect { enabled = true }",
-		"-hcl=disable_update_check = true",
-		// A server that is replaced takes itself out of the quorum first.
-		"-hcl=leave_on_terminate = true",
-		// On loopback everything is near: elections, and the time that a new
-		// server is watched before it may vote, can be short.
-		"-hcl=performance { raft_multiplier = 1, leave_drain_time = \"1s\" }",
-		"-hcl=autopilot { server_stabilization_time = \"1s\" }",
-	}
-	if l.security == nil {
-		command = append(command, "-grpc-port=8502")
-	} else {
-		secrets, err := l.security.Configure(address)
-		if err != nil {
-			return ecs.TaskDefinition{}, err
-		}
-		command = append(command, "-config-file="+secrets)
-		health += " -tls-server-name=" + serverName + " -ca-file=" + l.security.CAFile() + " -token-file=" + l.security.TokenFile()
-	}
-	for _, other := range l.serverAddresses() {
-		command = append(command, "-retry-join="+other.String())
-	}
-	return ecs.TaskDefinition{
-		Family:      "consul-server",
-		Revision:    1,
-		NetworkMode: "awsvpc",
-		Volumes:     []ecs.Volume{{Name: "data"}},
-		Containers: []ecs.ContainerDefinition{{
-			Name:        "consul-server",
-			Image:       consulImage,
-			Command:     command,
-			MountPoints: []ecs.MountPoint{{Volume: "data", Path: "/consul/data"}},
-			StopTimeout: 60,
-			HealthCheck: &ecs.HealthCheck{
-				Command:  []string{"CMD-SHELL", health},
-				Interval: 5, Timeout: 5, Retries: 3, StartPeriod: 30,
-			},
-		}},
-	}, nil
-}
 
 // serverAddresses are those of the server tasks that are not to stop.
 func (l *Lab) serverAddresses() []netip.Addr {

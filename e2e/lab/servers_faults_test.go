@@ -287,10 +287,13 @@ func TestConsulComesBack(t *testing.T) {
 func launchConsul(t *testing.T, l *lab.Lab) ecs.Task {
 	t.Helper()
 	server := launch(t, l.Servers, func(def *ecs.TaskDefinition) {
-		for i, argument := range def.Containers[0].Command {
-			if strings.HasPrefix(argument, "-data-dir=") {
-				def.Containers[0].Command[i] = "-data-dir=" + filepath.Join(l.Dir, "consul")
+		for _, texts := range [][]string{def.Containers[0].Command, def.Containers[0].HealthCheck.Command} {
+			for i := range texts {
+				texts[i] = strings.ReplaceAll(texts[i], "/consul/data", filepath.Join(l.Dir, "consul"))
 			}
+		}
+		for i, v := range def.Containers[0].Environment {
+			def.Containers[0].Environment[i].Value = strings.ReplaceAll(v.Value, "/consul/data", filepath.Join(l.Dir, "consul"))
 		}
 	})
 	must(t, l.WaitLeader(t.Context()))

@@ -43,8 +43,8 @@ const refreshInterval = "2s"
 // brought to that address, without tasks, and ECS's API has the new revision.
 func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs.TaskDefinition, error) {
 	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.meshStack.Lock()
-		defer l.meshStack.Unlock()
+		l.stacks.Lock()
+		defer l.stacks.Unlock()
 		parameters := l.taskParameters(address)
 		maps.Copy(parameters, map[string]string{"AppImage": appImage, "WebDesiredCount": "0", "ApiDesiredCount": "0"})
 		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, parameters)
@@ -83,8 +83,8 @@ func (l *Lab) taskParameters(address netip.Addr) map[string]string {
 // example.
 func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
 	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.meshStack.Lock()
-		defer l.meshStack.Unlock()
+		l.stacks.Lock()
+		defer l.stacks.Unlock()
 		parameters := l.taskParameters(address)
 		maps.Copy(parameters, map[string]string{"GatewayKind": kind, "GatewayName": name, "DesiredCount": "0"})
 		outputs, err := l.Emulator.Deploy(ctx, name, filepath.Join(l.root, "examples", "gateway.yaml"), nil, parameters)
@@ -100,8 +100,8 @@ func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
 // which has no tasks yet, by its example. The service that it calls may be "".
 func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
 	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.meshStack.Lock()
-		defer l.meshStack.Unlock()
+		l.stacks.Lock()
+		defer l.stacks.Unlock()
 		parameters := l.taskParameters(address)
 		maps.Copy(parameters, map[string]string{
 			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "ConsulImage": consulImage, "AppImage": appImage,

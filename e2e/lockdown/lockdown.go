@@ -90,6 +90,13 @@ func (l *Lockdown) ConfigureAgent(agent netip.Addr) (path string, err error) {
 	return path, write(path, string(config))
 }
 
+// ServerCertificate issues one that any of the servers may have, since it is
+// known by its name alone, with its key after it, both in PEM.
+func (l *Lockdown) ServerCertificate() (string, error) {
+	issued, err := l.authority.Server(Datacenter)
+	return issued.Certificate + issued.Key, err
+}
+
 // Configure writes a server's certificate, and the part of its configuration
 // that is secret and so none of its arguments, and returns the latter's file.
 func (l *Lockdown) Configure(server netip.Addr) (path string, err error) {
