@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -58,6 +60,12 @@ func TestARoleMayWhatItsPolicySays(t *testing.T) {
 			return err
 		}
 	}
+	readAll := func(name string) func() error {
+		return func() error {
+			_, err := ssm.NewFromConfig(config).GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{name}})
+			return err
+		}
+	}
 	role := func(name string) func() error {
 		return func() error {
 			return query(t, config, "iam", url.Values{"Action": {"GetRole"}, "RoleName": {name}}, &struct{}{})
@@ -79,6 +87,8 @@ func TestARoleMayWhatItsPolicySays(t *testing.T) {
 		"stop a task":                                    {stop, "AccessDeniedException"},
 		"read a parameter":                               {read("/open"), ""},
 		"read another parameter":                         {read("/closed"), "AccessDeniedException"},
+		"read several parameters":                        {readAll("/open"), ""},
+		"read several others":                            {readAll("/closed"), "AccessDeniedException"},
 		"read a secret by its parameter":                 {read("/aws/reference/secretsmanager/open"), ""},
 		"read another secret by a parameter it may read": {read("/aws/reference/secretsmanager/closed"), "AccessDeniedException"},
 		"read a secret that isn't there":                 {read("/aws/reference/secretsmanager/missing"), "ParameterNotFound"},
@@ -189,6 +199,18 @@ func TestAFunctionsCredentialsAreItsRoles(t *testing.T) {
 	// A role's unique ID begins like this, which no role's name here does.
 	if id := aws.ToString(out.UserId); !strings.HasPrefix(id, "AROA") {
 		t.Errorf("the function's ID is %s, want its role's in front", id)
+	}
+}
+
+func TestAGeneratedSecretHasNoPunctuation(t *testing.T) {
+	e := start(t)
+	deployRoles(t, e)
+	out, err := secretsmanager.NewFromConfig(e.Config()).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("made-up")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret := aws.ToString(out.SecretString); !regexp.MustCompile(`^[A-Za-z0-9]{400}$`).MatchString(secret) {
+		t.Errorf("it is %q", secret)
 	}
 }
 

@@ -23,6 +23,9 @@ import (
 // envoyUser is who the official image of Envoy runs it as.
 var envoyUser = strconv.Itoa(volume.EnvoyUser)
 
+// consulUser is who the official image of Consul runs it as, and the group.
+const consulUser = "100:1000"
+
 // TestTheImageHoldsNothingElse reads what the image is made of. Its user is
 // Envoy's, and the volume is where tasks have it and that user's own: what it
 // writes there for Envoy needs nobody else's right to read it.
@@ -95,7 +98,9 @@ type container struct {
 // TestContainersMayDoTheLeast holds the examples to it, of which users make their
 // own task definitions.
 func TestContainersMayDoTheLeast(t *testing.T) {
-	for file, want := range map[string]int{"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2} {
+	for file, want := range map[string]int{
+		"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2, "examples/consul-servers.yaml": 1, "examples/consul-dev.yaml": 1,
+	} {
 		seen := 0
 		for id, containers := range definitions(t, file) {
 			for _, c := range containers {
@@ -114,7 +119,8 @@ func expectTheLeast(t *testing.T, id string, c container) {
 	if c.Privileged || len(c.LinuxParameters.Capabilities.Add) > 0 {
 		t.Errorf("%s: %s has more rights than containers have by default", id, c.Name)
 	}
-	if c.Name != "ecsmesh-init" && c.Name != "envoy" {
+	user, ours := map[string]string{"ecsmesh-init": envoyUser, "envoy": envoyUser, "consul-server": consulUser}[c.Name]
+	if !ours {
 		// What an application does else is its own business.
 		for _, mount := range c.MountPoints {
 			if !mount.ReadOnly {
@@ -123,8 +129,8 @@ func expectTheLeast(t *testing.T, id string, c container) {
 		}
 		return
 	}
-	if c.User != envoyUser {
-		t.Errorf("%s: %s runs as user %q, want %s", id, c.Name, c.User, envoyUser)
+	if c.User != user {
+		t.Errorf("%s: %s runs as user %q, want %s", id, c.Name, c.User, user)
 	}
 	if !c.ReadonlyRootFilesystem || !slices.Equal(c.LinuxParameters.Capabilities.Drop, []string{"ALL"}) {
 		t.Errorf("%s: %s has a file system to write to, or capabilities: %+v", id, c.Name, c)
