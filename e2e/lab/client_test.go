@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -191,5 +193,44 @@ func TestClientAgentsAndOthers(t *testing.T) {
 	must(t, err)
 	if status := checks.AggregatedStatus(); status != api.HealthPassing {
 		t.Errorf("the node of the task with a Consul client is %s", status)
+	}
+}
+
+// TestSecureClientAgents has Consul clients where nobody is trusted: with
+// certificates of their own, encrypted gossip, and tokens that end.
+func TestSecureClientAgents(t *testing.T) {
+	t.Parallel()
+	m := startClientMesh(t, lab.Options{
+		Servers: 1, Secure: true, Second: 2 * second,
+		Parameters: map[string]string{"ClientAgents": "ENABLED", "TaskTokenTtlMinutes": "1"},
+	})
+	must(t, m.Allow(t.Context(), "frontend", "backend", api.IntentionActionAllow))
+	inTurn(t,
+		step{"they call each other", m.awaitTraffic},
+		step{"a task stops", m.stop},
+		step{"tasks outlive their first tokens", m.outliveTokens},
+		step{"an application is ill", m.ill},
+		step{"no secret is where others can read it", (&secure{Lab: m.Lab, web: m.caller, apis: m.callees}).secretsStaySecret},
+	)
+}
+
+// outliveTokens waits until the tokens with which the agents began have ended.
+func (m *clientMesh) outliveTokens(t *testing.T) {
+	for _, task := range append(slices.Clone(m.callees), m.caller) {
+		first, err := m.Token(task)
+		must(t, err)
+		held, err := m.ConsulAs(first)
+		must(t, err)
+		for end := time.Now().Add(2 * tokenTTL); ; time.Sleep(100 * time.Millisecond) {
+			if _, _, err := held.ACL().TokenReadSelf(nil); err != nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("the first token is still good")
+			}
+		}
+		if now, err := m.Token(task); err != nil || now == first {
+			t.Fatalf("there is no new token: %v", err)
+		}
 	}
 }

@@ -106,6 +106,9 @@ func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
 		maps.Copy(parameters, map[string]string{
 			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "ConsulImage": consulImage, "AppImage": appImage,
 		})
+		if l.security != nil {
+			parameters["GossipKeySecretArn"] = l.gossipKeyARN
+		}
 		outputs, err := l.Emulator.Deploy(ctx, "client-"+name, filepath.Join(l.root, "examples", "client-agent.yaml"), nil, parameters)
 		if err != nil {
 			return ecs.TaskDefinition{}, err
