@@ -67,24 +67,6 @@ func (d *document) refuseObject(name, advice string) {
 	}
 }
 
-// refuseSwitch refuses an object with an enabled field that is on, or that is
-// left out where it is on by default.
-func (d *document) refuseSwitch(name string, onByDefault bool, known ...string) {
-	inner := d.object(name)
-	if inner == nil {
-		return
-	}
-	if inner.boolean("enabled", onByDefault) {
-		found := "true"
-		if !inner.has("enabled") {
-			found = "true (the default)"
-		}
-		inner.fault("enabled", found, notYet+`, or set "enabled": false`)
-	}
-	inner.read = append(inner.read, known...)
-	inner.end()
-}
-
 func readLogLevel(root *document) slog.Level {
 	levels := map[string]slog.Level{
 		"TRACE": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,

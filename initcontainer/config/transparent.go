@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // OutboundListenerPort is where a transparent proxy takes what the application
@@ -51,6 +52,9 @@ func readTransparentProxy(root *document, cfg Config) *TransparentProxy {
 	if proxy.ConsulDNS && cfg.Topology == Direct {
 		// The servers' addresses change, which rules in the kernel can't follow.
 		dns.fault("enabled", "true", "in the topology "+Direct+" nothing in the task answers DNS; forward the domain consul to port 8600 of the Consul servers in your VPC, as Route 53 Resolver can, or use the topology "+Dataplane+" or "+ClientAgent)
+	}
+	if client := cfg.ConsulClient; proxy.ConsulDNS && client != nil && strings.Contains(client.Address, ":") {
+		dns.fault("enabled", "true", "IPv6 is not redirected, and consulClient.address is "+client.Address+"; set that to "+DefaultClientAddress)
 	}
 	return proxy
 }

@@ -63,6 +63,7 @@ func TestFaultsOfATransparentProxy(t *testing.T) {
 			"transparentProxy.excludeUIDs[0]": `"root"`, "transparentProxy.excludeUIDs[1]": `"-1"`, "transparentProxy.excludeUIDs[2]": `"4294967295"`, "transparentProxy.excludeUIDs[3]": "1",
 		}},
 		{`{"consulDNS": {"enabled": true, "port": 53}}`, someService, map[string]string{"transparentProxy.consulDNS.enabled": "true", "transparentProxy.consulDNS.port": "an unknown field"}},
+		{`{"consulDNS": {"enabled": true}}`, someService + `, "topology": "client-agent", "consulClient": {"address": "::1"}`, map[string]string{"transparentProxy.consulDNS.enabled": "true"}},
 		{`{}`, `"service": {"port": 15001}`, map[string]string{"service.port": "15001"}},
 	} {
 		_, err := Read(withTransparentProxy(c.object, c.fields))

@@ -23,7 +23,7 @@ func Ready(ctx context.Context, proxy config.TransparentProxy, launchType string
 
 func ready(ctx context.Context, proxy config.TransparentProxy, launchType string, address netip.Addr) error {
 	if launchType == "FARGATE" {
-		return errors.New("Fargate lets no container have the capability NET_ADMIN, which that needs; run the task on EC2, or set transparentProxy.enabled to false and reach other services by proxy.upstreams")
+		return errors.New("that needs the capability NET_ADMIN, which no container has on Fargate; run the task on EC2, or set transparentProxy.enabled to false and reach other services by proxy.upstreams")
 	}
 	if !address.Is4() {
 		return fmt.Errorf("the task's only address is %s, and IPv6 is not redirected; give its subnet IPv4", address)

@@ -17,11 +17,8 @@ import (
 	"ecsmesh/initcontainer/config"
 )
 
-// Consul's DNS in the task: that of consul-dataplane or of the client agent.
-const (
-	dnsAddress = "127.0.0.1"
-	dnsPort    = 8600
-)
+// serversPort is where agents reach the Consul servers.
+const serversPort = 8300
 
 // linkLocal is where AWS serves a task its metadata and its credentials, and an
 // instance its own.
@@ -35,6 +32,7 @@ type Redirection struct {
 	Address   netip.Addr // the task's own
 	EnvoyUser int        // whose traffic is on its way already
 	Proxy     config.Proxy
+	Client    *config.ConsulClient // that Envoy gets its configuration from; nil is none
 }
 
 // Apply has the rules take the place of those of an earlier run.
@@ -47,7 +45,7 @@ func (r Redirection) Apply(ctx context.Context) error {
 		return fmt.Errorf("redirect the task's traffic to Envoy: %w", err)
 	}
 	if r.ConsulDNS {
-		return askConsulFirst(resolverFile)
+		return askConsulFirst(resolverFile, r.dnsAddress())
 	}
 	return nil
 }
@@ -71,9 +69,28 @@ func (r Redirection) layout(into iptables.Provider) iptables.Config {
 		}
 	}
 	if r.ConsulDNS {
-		layout.ConsulDNSIP, layout.ConsulDNSPort = dnsAddress, dnsPort
+		layout.ConsulDNSIP, layout.ConsulDNSPort = r.dnsAddress(), config.DefaultDNSPort
+	}
+	// Without a client that reaches the servers, and is reached, there is no Envoy
+	// that could pass its traffic on.
+	if r.Client != nil {
+		serf := strconv.Itoa(r.Client.SerfPort)
+		layout.ExcludeInboundPorts = append(layout.ExcludeInboundPorts, serf)
+		layout.ExcludeOutboundPorts = append(layout.ExcludeOutboundPorts, serf, strconv.Itoa(serversPort))
+		if r.ConsulDNS {
+			layout.ConsulDNSPort = r.Client.DNSPort
+		}
 	}
 	return layout
+}
+
+// dnsAddress is where Consul's DNS is in the task: that of the client or, at the
+// port that is its own, of consul-dataplane.
+func (r Redirection) dnsAddress() string {
+	if r.Client != nil {
+		return r.Client.Address
+	}
+	return config.DefaultClientAddress
 }
 
 func texts[T any](values []T) []string {

@@ -3,6 +3,7 @@ package redirect
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -13,27 +14,26 @@ import (
 // on EC2 have the same file.
 const resolverFile = "/etc/resolv.conf"
 
-// consulFirst is the line that has Consul asked before all others, who are asked
-// for what it refuses: names outside of its domain.
-const consulFirst = "nameserver " + dnsAddress + "\n"
-
-// askConsulFirst puts that line into the file, which is a mount and can't be
-// replaced. Since it gets longer, there is no moment at which a part is missing.
-func askConsulFirst(path string) error {
+// askConsulFirst has Consul's DNS asked before all others, who are asked for what
+// it refuses: names outside of its domain. The file is a mount and can't be
+// replaced; since it gets longer, there is no moment at which a part is missing.
+func askConsulFirst(path, dns string) error {
+	const action = "have Consul asked for names: %w"
+	line := "nameserver " + dns + "\n"
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("have Consul asked for names: %w", err)
+		return fmt.Errorf(action, err)
 	}
 	defer file.Close()
-	content, err := os.ReadFile(path)
+	content, err := io.ReadAll(file)
 	if err != nil {
-		return fmt.Errorf("have Consul asked for names: %w", err)
+		return fmt.Errorf(action, err)
 	}
-	if strings.HasPrefix(string(content), consulFirst) {
+	if strings.HasPrefix(string(content), line) {
 		return nil
 	}
-	if _, err := file.WriteAt(append([]byte(consulFirst), content...), 0); err != nil {
-		return fmt.Errorf("have Consul asked for names: %w", err)
+	if _, err := file.WriteAt(append([]byte(line), content...), 0); err != nil {
+		return fmt.Errorf(action, err)
 	}
 	return nil
 }

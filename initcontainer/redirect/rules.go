@@ -88,7 +88,7 @@ func Present(ctx context.Context) ([]string, error) {
 func run(ctx context.Context, input, name string, arguments ...string) (output string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("gave up after %s", timeout))
 	defer cancel()
-	command := exec.CommandContext(ctx, name, arguments...)
+	command := exec.CommandContext(ctx, name, arguments...) //nolint:gosec // list or restore, with arguments of ours
 	command.Stdin = strings.NewReader(input)
 	command.WaitDelay = time.Second
 	stdout, err := command.Output()

@@ -31,6 +31,12 @@ func (r Registrar) transparent(ctx context.Context, task taskmeta.Task, address 
 		if err := back(); err != nil {
 			return err
 		}
-		return redirect.Redirection{TransparentProxy: *r.Config.TransparentProxy, Address: address, EnvoyUser: user, Proxy: r.Config.Proxy}.Apply(ctx)
+		return redirect.Redirection{
+			TransparentProxy: *r.Config.TransparentProxy,
+			Address:          address,
+			EnvoyUser:        user,
+			Proxy:            r.Config.Proxy,
+			Client:           r.Config.ConsulClient,
+		}.Apply(ctx)
 	}, nil
 }
