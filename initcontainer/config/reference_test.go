@@ -165,8 +165,11 @@ func (f field) value() string {
 	case "boolean":
 		return "`true`, `false`"
 	case "array":
-		if f.object("items").text("type") == "string" {
+		switch f.object("items").text("type") {
+		case "string":
 			return "list of strings"
+		case "integer":
+			return "list of whole numbers"
 		}
 		return "list of objects"
 	case "object":
