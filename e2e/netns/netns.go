@@ -40,7 +40,9 @@ func Start(t testing.TB, gateway netip.Addr, more ...netip.Addr) *VPC {
 	t.Helper()
 	v := &VPC{enter(t, gateway)}
 	v.must(t, func() error {
-		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "vpc"}}
+		// A hardware address that stays: the kernel's own choice changes with what
+		// is connected, and neighbours go on sending to the old one for seconds.
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "vpc", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}}
 		if err := netlink.LinkAdd(bridge); err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ func (o only) Do(ctx context.Context, attempt func(context.Context, *api.Client)
 // TestWhatConsulGivesBackIsNotDamaged holds for all that Consul fills in.
 func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
 	client := consultest.Start(t).Client
-	for id, document := range map[string]string{"a1": plain, "b2": rich, "c3": gateway, "d4": atLoadBalancer} {
+	for id, document := range map[string]string{"a1": plain, "b2": rich, "c3": gateway, "d4": atLoadBalancer, "e5": transparent} {
 		r := build(t, id, document)
 		if _, err := r.Write(t.Context(), client); err != nil {
 			t.Fatal(err)
@@ -33,6 +33,9 @@ func TestWhatConsulGivesBackIsNotDamaged(t *testing.T) {
 		}
 		if damage := r.Damage(found); damage != "" {
 			t.Errorf("%s: %s", id, damage)
+		}
+		if sidecar := found.Services[found.service(r.Sidecar.Service.ID)]; id == "e5" && sidecar.TaggedAddresses["consul-virtual"].Address == "" {
+			t.Errorf("Consul gives the service no virtual address: %+v", sidecar)
 		}
 	}
 }

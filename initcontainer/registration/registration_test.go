@@ -68,8 +68,10 @@ const (
 			"expose": {"checks": true, "paths": [{"listenerPort": 21500, "path": "/metrics", "localPathPort": 8081, "protocol": "http2"}]}}}`
 )
 
+const transparent = `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 8080}, "transparentProxy": {}}`
+
 func TestGoldenRegistrations(t *testing.T) {
-	for name, document := range map[string]string{"plain": plain, "rich": rich, "gateway": gateway, "gateway-at-load-balancer": atLoadBalancer} {
+	for name, document := range map[string]string{"plain": plain, "rich": rich, "gateway": gateway, "gateway-at-load-balancer": atLoadBalancer, "transparent": transparent} {
 		t.Run(name, func(t *testing.T) {
 			got, err := json.MarshalIndent(build(t, "0123456789abcdef", document), "", "  ")
 			if err != nil {
