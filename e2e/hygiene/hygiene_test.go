@@ -30,8 +30,7 @@ const consulUser = "100:1000"
 // Envoy's, and the volume is where tasks have it and that user's own: what it
 // writes there for Envoy needs nobody else's right to read it.
 func TestTheImageHoldsNothingElse(t *testing.T) {
-	want := []string{
-		"FROM scratch AS plain",
+	same := []string{
 		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
 		"COPY --from=build /ecsmesh-init /ecsmesh-init",
 		"COPY --from=build --chown=" + envoyUser + ":" + envoyUser + " /volume/ /",
@@ -39,8 +38,15 @@ func TestTheImageHoldsNothingElse(t *testing.T) {
 		"USER " + envoyUser + ":" + envoyUser,
 		`ENTRYPOINT ["/ecsmesh-init"]`,
 	}
-	if diff := cmp.Diff(want, lastStage(read(t, "initcontainer/Dockerfile"))); diff != "" {
+	stages := stages(read(t, "initcontainer/Dockerfile"))
+	plain, iptables := stages[len(stages)-1], stages[len(stages)-2]
+	if diff := cmp.Diff(append([]string{"FROM scratch AS plain"}, same...), plain); diff != "" {
 		t.Errorf("the image has (-want +got):\n%s", diff)
+	}
+	// What else the one with iptables has is what initcontainer/iptables.sh takes.
+	want := append([]string{"FROM scratch AS with-iptables", "COPY --from=iptables /iptables/ /", "ENV PATH=/usr/sbin"}, same...)
+	if diff := cmp.Diff(want, iptables); diff != "" {
+		t.Errorf("the image with iptables has (-want +got):\n%s", diff)
 	}
 	folder := "RUN mkdir -p /volume" + config.DefaultBootstrapDir + "\n"
 	if !strings.Contains(read(t, "initcontainer/Dockerfile"), folder) {
@@ -48,20 +54,20 @@ func TestTheImageHoldsNothingElse(t *testing.T) {
 	}
 }
 
-// lastStage is what a Dockerfile does from its last FROM on.
-func lastStage(dockerfile string) []string {
-	var stage []string
+// stages are what a Dockerfile does from each FROM on.
+func stages(dockerfile string) [][]string {
+	var stages [][]string
 	for line := range strings.Lines(dockerfile) {
 		line = strings.TrimSpace(line)
 		switch {
 		case line == "" || strings.HasPrefix(line, "#"):
 			continue
 		case strings.HasPrefix(line, "FROM "):
-			stage = nil
+			stages = append(stages, nil)
 		}
-		stage = append(stage, line)
+		stages[len(stages)-1] = append(stages[len(stages)-1], line)
 	}
-	return stage
+	return stages
 }
 
 // TestTheBinaryNeedsNothingElse keeps it fit for an image without a loader and
@@ -99,12 +105,15 @@ type container struct {
 // own task definitions.
 func TestContainersMayDoTheLeast(t *testing.T) {
 	for file, want := range map[string]int{
-		"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2, "examples/consul-servers.yaml": 1, "examples/consul-dev.yaml": 1,
+		"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2, "examples/consul-servers.yaml": 1, "examples/consul-dev.yaml": 1, transparentProxy: 3,
 	} {
 		seen := 0
 		for id, containers := range definitions(t, file) {
 			for _, c := range containers {
 				seen++
+				if file == transparentProxy && c.Name == "ecsmesh-init" {
+					c = withoutRedirection(t, id, c)
+				}
 				expectTheLeast(t, file+" "+id, c)
 			}
 		}
@@ -112,6 +121,20 @@ func TestContainersMayDoTheLeast(t *testing.T) {
 			t.Errorf("there are %d containers in %s, want %d", seen, file, want)
 		}
 	}
+}
+
+// transparentProxy is the example whose init container redirects traffic.
+const transparentProxy = "examples/transparent-proxy.yaml"
+
+// withoutRedirection is an init container without what it needs for that, and
+// for nothing else.
+func withoutRedirection(t *testing.T, id string, c container) container {
+	t.Helper()
+	if add := c.LinuxParameters.Capabilities.Add; c.User != "0" || !slices.Equal(add, []string{"NET_ADMIN", "SETUID", "SETGID"}) {
+		t.Errorf("%s: %s redirects traffic as user %q with %s", id, c.Name, c.User, add)
+	}
+	c.User, c.LinuxParameters.Capabilities.Add = envoyUser, nil
+	return c
 }
 
 func expectTheLeast(t *testing.T, id string, c container) {
