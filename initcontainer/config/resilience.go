@@ -13,6 +13,20 @@ type OutlierDetection struct {
 	EnforcingConsecutive5xx int           // percent
 	MaxEjectionPercent      int           // of an upstream's instances
 	BaseEjectionTime        time.Duration // 0 is Envoy's own
+
+	// Newer is what only newer Consul servers know, by its name there. Others
+	// refuse it.
+	Newer map[string]int
+}
+
+// newerOutlierFields are what consul-ecs has since 0.10.
+var newerOutlierFields = []struct {
+	name, consul string
+	most         int
+}{
+	{"consecutive5xx", "Consecutive5xx", 1<<31 - 1},
+	{"consecutiveGatewayFailure", "ConsecutiveGatewayFailure", 1<<31 - 1},
+	{"enforcingConsecutiveGatewayFailure", "EnforcingConsecutiveGatewayFailure", 100},
 }
 
 // Of consul-ecs.
@@ -33,6 +47,14 @@ func readResilience(service *document) *OutlierDetection {
 		EnforcingConsecutive5xx: settings.integer("enforcingConsecutive5xx", 100, 0, 100),
 		MaxEjectionPercent:      settings.integer("maxEjectionPercent", 100, 0, 100),
 		BaseEjectionTime:        settings.nanoseconds("baseEjectionTime", 0),
+	}
+	for _, field := range newerOutlierFields {
+		if value := settings.integer(field.name, -1, 0, field.most); value >= 0 {
+			if found.Newer == nil {
+				found.Newer = map[string]int{}
+			}
+			found.Newer[field.consul] = value
+		}
 	}
 	settings.end()
 	d.end()

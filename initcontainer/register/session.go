@@ -177,6 +177,8 @@ func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 			what = "gateway"
 		}
 		return fmt.Errorf("%w; unless this is Consul Enterprise, remove %s.namespace and %s.partition", err, what, what)
+	case denied.Code == http.StatusBadRequest && s.Config.Service.OutlierDetection != nil && len(s.Config.Service.OutlierDetection.Newer) > 0:
+		return fmt.Errorf("%w; these servers are too old for what service.networkResilienceConfig.outlierDetection names: remove it, and use maxFailures", err)
 	case denied.Code != http.StatusForbidden:
 		return err
 	case consul.TokenUnknown(err) && s.tokens.Login == nil:

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -103,11 +104,13 @@ func (e entry) set(wanted config.OutlierDetection) (changed bool) {
 			check[name], changed = value, true
 		}
 	}
-	for name, number := range map[string]int{
+	numbers := map[string]int{
 		"MaxFailures":             wanted.MaxFailures,
 		"EnforcingConsecutive5xx": wanted.EnforcingConsecutive5xx,
 		"MaxEjectionPercent":      wanted.MaxEjectionPercent,
-	} {
+	}
+	maps.Copy(numbers, wanted.Newer)
+	for name, number := range numbers {
 		put(name, number, check[name] == json.Number(fmt.Sprint(number)))
 	}
 	put("Interval", wanted.Interval.String(), duration(check["Interval"]) == wanted.Interval)

@@ -120,10 +120,12 @@ func TestWhatOnlyTheServerKnowsStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !write(t, client, wanted) {
+	newer := wanted
+	newer.Newer = map[string]int{"Consecutive5xx": 5}
+	if !write(t, client, newer) {
 		t.Error("nothing was changed")
 	}
-	if got, _ := written.Load().(string); !strings.HasPrefix(got, "cas=9{") || !strings.Contains(got, theirs) {
+	if got, _ := written.Load().(string); !strings.HasPrefix(got, "cas=9{") || !strings.Contains(got, theirs) || !strings.Contains(got, `"Consecutive5xx":5`) {
 		t.Errorf("it wrote %s", got)
 	}
 }
@@ -213,5 +215,17 @@ func TestASettingThatConsulRefuses(t *testing.T) {
 	var status api.StatusError
 	if !errors.As(err, &status) || status.Code != http.StatusNotFound {
 		t.Errorf("an entry is there: %v", err)
+	}
+}
+
+// TestWhatOnlyNewerServersKnow is refused by this one, in a word that names it.
+func TestWhatOnlyNewerServersKnow(t *testing.T) {
+	client := consultest.Start(t).Client
+	newer := wanted
+	newer.Newer = map[string]int{"Consecutive5xx": 5}
+	_, err := Write(t.Context(), client, "api", newer)
+	var status api.StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusBadRequest || !strings.Contains(err.Error(), "Consecutive5xx") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -391,7 +391,7 @@ func TestOneClearError(t *testing.T) {
 		"several faults": {func(_ *testing.T, w *world) {
 			w.configure(`"servce": {}, "service": {"port": "x"}, "consulServers": {}`)
 		}, 2, []string{
-			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 1 to 65535`, `consulServers.http.caCertParameter: found nothing; TLS is on, so say which CA issued the servers' certificates`}},
+			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 0 to 65535`, `consulServers.http.caCertParameter: found nothing; TLS is on, so say which CA issued the servers' certificates`}},
 		"no metadata variable": {func(_ *testing.T, w *world) { delete(w.env, "ECS_CONTAINER_METADATA_URI_V4") }, 1, []string{"ECS_CONTAINER_METADATA_URI_V4 is not set"}},
 		"no metadata endpoint": {func(_ *testing.T, w *world) { w.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x" }, 1, []string{"read task metadata", "http://127.0.0.1:1/v4/x/task", "connection refused", "gave up after 1s"}},
 		"metadata refused":     {func(_ *testing.T, w *world) { w.metadata.set(func() (int, string) { return 404, "" }) }, 1, []string{"read task metadata", "HTTP status 404 Not Found"}},
@@ -414,6 +414,10 @@ func TestOneClearError(t *testing.T) {
 			w.ssm.set(func() (int, string, string) { return 200, "", "10.0.0.1,consul" })
 		}, 1,
 			[]string{"read SSM parameter /ecsmesh/consul-servers", `"consul" is not an IP address`}},
+		"outlier detection of newer servers": {func(_ *testing.T, w *world) {
+			w.configure(fmt.Sprintf(`"service": {"port": 80, "networkResilienceConfig": {"enabled": true, "outlierDetection": {"consecutive5xx": 5}}}, "consulServers": {"defaults": {"tls": false}, "hosts": %q}`, w.consul.Addr))
+		}, 1,
+			[]string{`invalid config key "UpstreamConfig.Defaults.PassiveHealthCheck.Consecutive5xx"`, "these servers are too old"}},
 		"Consul is down": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 200, "", "127.255.255.254" })
 		}, 1,
