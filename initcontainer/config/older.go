@@ -17,7 +17,7 @@ var (
 	olderCheckFields = []older{
 		{"checkId", "remove it: the check's ID ends with its name"},
 		{"notes", "remove it: a check's output says how it is"},
-		{"interval", runByCheck},
+		{"interval", runByCheck + "; those of a Consul client run every consulClient.checkInterval"},
 		{"status", "remove it: a check is critical until it passed"},
 		{"successBeforePassing", runByCheck},
 		{"failuresBeforeCritical", runByCheck},
