@@ -92,6 +92,7 @@ type Gateway struct {
 type GatewayAddress struct {
 	Address string // an IP address or a DNS name; "" is the task's own
 	Port    int
+	Source  string // of the WAN address: PublicIP, or "" for Address
 }
 
 // HasListener tells whether Consul has Envoy listen at the LAN port whatever

@@ -107,7 +107,7 @@ func TestDocumentsOfConsulECS(t *testing.T) {
 			secure(cfg)
 			cfg.Gateway.Name = "dc1-gateway"
 			cfg.Gateway.Meta["consul-wan-federation"] = "1"
-			cfg.Gateway.WAN = GatewayAddress{"gateway-1.elb.eu-west-1.amazonaws.com", 443}
+			cfg.Gateway.WAN = GatewayAddress{Address: "gateway-1.elb.eu-west-1.amazonaws.com", Port: 443}
 			cfg.Warnings = append(cfg.Warnings, "transparentProxy has no effect on a gateway: there is no application whose traffic it could redirect")
 		}),
 		"api-gateway": gatewayTask("api-gateway", func(*Config) {}),

@@ -36,7 +36,7 @@ func readGateway(root *document, cfg *Config, getenv func(string) string) {
 	cfg.Gateway.Tags = d.texts("tags")
 	cfg.Gateway.Meta = d.textMap("meta")
 	cfg.Gateway.LAN = readGatewayAddress(d.section("lanAddress"))
-	cfg.Gateway.WAN = readGatewayAddress(d.section("wanAddress"))
+	cfg.Gateway.WAN = readWANAddress(d.section("wanAddress"))
 	cfg.Proxy.HealthCheckPort = d.port("healthCheckPort", DefaultHealthCheckPort)
 	proxy := d.section("proxy")
 	cfg.Proxy.Config = proxy.opaque("config")

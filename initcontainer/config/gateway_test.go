@@ -42,7 +42,7 @@ func TestEveryFieldOfAGatewayIsRead(t *testing.T) {
 	}
 	wantGateway := &Gateway{
 		Kind: "mesh-gateway", Name: "dc1-gateway", Tags: []string{"a"}, Meta: map[string]string{"consul-wan-federation": "1"},
-		LAN: GatewayAddress{Port: 8444}, WAN: GatewayAddress{"gateway.example.com", 443},
+		LAN: GatewayAddress{Port: 8444}, WAN: GatewayAddress{Address: "gateway.example.com", Port: 443},
 	}
 	if diff := cmp.Diff(wantGateway, got.Gateway); diff != "" {
 		t.Error(diff)
@@ -70,13 +70,16 @@ func TestFaultsOfAGateway(t *testing.T) {
 		"a port of another's": {`"gateway": {"kind": "mesh-gateway", "lanAddress": {"port": 22000}, "proxy": {"config": {"envoy_stats_bind_addr": "0.0.0.0:19000"}}}`, map[string]string{
 			"gateway.healthCheckPort": "22000", "gateway.proxy.config.envoy_stats_bind_addr": "19000",
 		}},
+		"two sources of an address": {`"gateway": {"kind": "mesh-gateway", "lanAddress": {"source": "public-ip"}, "wanAddress": {"source": "public-ip", "address": "192.0.2.1"}}`, map[string]string{
+			"gateway.lanAddress.source": "an unknown field", "gateway.wanAddress.source": `"public-ip"`,
+		}},
 		"everything": {`"healthSyncContainers": ["envoy"],
 			"gateway": {"kind": "api", "name": "Gateway", "namespace": "Team", "port": 1, "healthCheckPort": 0, "lanAddress": {"address": "0.0.0.0", "port": 65536}, "wanAddress": {"address": "a:b", "source": "public"},
 				"proxy": {"upstreams": [], "config": {"envoy_ready_bind_addr": "x"}}},
 			"proxy": {"adminBindAddress": "localhost", "config": {}, "healthCheckPort": 1, "publicListenerPort": 2, "localServiceAddress": "127.0.0.1", "upstreams": [], "meshGateway": {}, "expose": {}, "x": 1}`, map[string]string{
 			"healthSyncContainers": "a list",
 			"gateway.kind":         `"api"`, "gateway.name": `"Gateway"`, "gateway.namespace": `"Team"`, "gateway.port": "an unknown field", "gateway.healthCheckPort": "0",
-			"gateway.lanAddress.address": `"0.0.0.0"`, "gateway.lanAddress.port": "65536", "gateway.wanAddress.address": `"a:b"`, "gateway.wanAddress.source": "an unknown field",
+			"gateway.lanAddress.address": `"0.0.0.0"`, "gateway.lanAddress.port": "65536", "gateway.wanAddress.address": `"a:b"`, "gateway.wanAddress.source": `"public"`,
 			"gateway.proxy.upstreams": "an unknown field", "gateway.proxy.config.envoy_ready_bind_addr": `"x"`,
 			"proxy.adminBindAddress": `"localhost"`, "proxy.config": "an object", "proxy.healthCheckPort": "1", "proxy.publicListenerPort": "2", "proxy.localServiceAddress": `"127.0.0.1"`,
 			"proxy.upstreams": "a list", "proxy.meshGateway": "an object", "proxy.expose": "an object", "proxy.x": "an unknown field",

@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/sethvargo/go-retry"
-
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/registration"
@@ -57,7 +55,10 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.registered, err = registration.New(r.Config, s.task, s.address, time.Now())
+	if s.Config, err = s.withPublicAddress(ctx); err != nil {
+		return err
+	}
+	s.registered, err = registration.New(s.Config, s.task, s.address, time.Now())
 	if err != nil {
 		return err
 	}
@@ -103,8 +104,14 @@ func (r Registrar) begin(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	// On EC2, a container's environment need not name the Region.
+	sdk, err := discovery.AWS(ctx, task.ARN.Region)
+	if err != nil {
+		return nil, err
+	}
 	return &session{
 		Registrar: r,
+		sdk:       sdk,
 		source: discovery.Source{
 			Hosts:     r.Config.ConsulServers.Hosts,
 			Parameter: r.Config.ConsulServers.Parameter,
@@ -120,26 +127,11 @@ func (r Registrar) begin(ctx context.Context) (*session, error) {
 func (r Registrar) readTask(ctx context.Context) (taskmeta.Task, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, metadataDeadline, fmt.Errorf("gave up after %s", metadataDeadline))
 	defer cancel()
-	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(2*time.Second, retry.NewExponential(50*time.Millisecond)))
-	var (
-		task taskmeta.Task
-		last error
-	)
-	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-		var err error
-		if task, err = r.Metadata.Task(ctx); err != nil {
-			if taskmeta.Permanent(err) {
-				return err
-			}
-			last = err
-			r.Log.Debug("task metadata not read yet", "error", err)
-			return retry.RetryableError(err)
-		}
-		return nil
-	})
-	if err != nil && ctx.Err() != nil && last != nil {
-		err = fmt.Errorf("%w (%w)", last, context.Cause(ctx))
-	}
+	var task taskmeta.Task
+	err := again(ctx, pauses(50*time.Millisecond, 2*time.Second), taskmeta.Permanent, func(ctx context.Context) (err error) {
+		task, err = r.Metadata.Task(ctx)
+		return err
+	}, func(err error) { r.Log.Debug("task metadata not read yet", "error", err) })
 	return task, err
 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/sethvargo/go-retry"
-
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/token"
@@ -52,22 +50,12 @@ func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, 
 
 // readParameter reads a parameter, again while SSM doesn't answer.
 func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name string) (value string, err error) {
-	backoff := retry.WithJitterPercent(50, retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause)))
-	var last error
-	err = retry.Do(ctx, backoff, func(ctx context.Context) (err error) {
+	err = again(ctx, slowly(), parameter.Permanent, func(ctx context.Context) (err error) {
 		attempt, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		value, err = parameter.Read(attempt, ssm, name)
-		if err == nil || parameter.Permanent(err) {
-			return err
-		}
-		last = err
-		r.Log.Info("waiting for a parameter", "parameter", name, "because", err)
-		return retry.RetryableError(err)
-	})
-	if err != nil && ctx.Err() != nil && last != nil {
-		err = fmt.Errorf("%w (%w)", last, context.Cause(ctx))
-	}
+		return err
+	}, func(err error) { r.Log.Info("waiting for a parameter", "parameter", name, "because", err) })
 	return value, err
 }
 

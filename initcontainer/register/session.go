@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/hashicorp/consul/api"
-	"github.com/sethvargo/go-retry"
 
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/discovery"
@@ -30,6 +30,7 @@ const consulRound = 5 * time.Second
 // session is one registration, from the search for servers to the files.
 type session struct {
 	Registrar
+	sdk        aws.Config
 	source     discovery.Source
 	joins      discovery.Source // of the servers, where source is the task's agent
 	tokens     token.Source
@@ -52,7 +53,7 @@ func (s *session) until(ctx context.Context, try func(context.Context) error) er
 	if err != nil {
 		return err
 	}
-	pause := retry.WithJitterPercent(50, retry.WithCappedDuration(longestPause, retry.NewExponential(firstPause)))
+	pause := slowly()
 	for {
 		if s.servers, err = s.waitForServers(ctx, list); err != nil {
 			return err
@@ -81,12 +82,8 @@ func (s *session) until(ctx context.Context, try func(context.Context) error) er
 
 // findSecrets reads the CAs, and the token that somebody else has made.
 func (s *session) findSecrets(ctx context.Context) error {
-	// On EC2, a container's environment need not name the Region.
-	sdk, err := discovery.AWS(ctx, s.task.ARN.Region)
-	if err != nil {
-		return err
-	}
-	s.parameters = ssm.NewFromConfig(sdk)
+	s.parameters = ssm.NewFromConfig(s.sdk)
+	var err error
 	if s.tls, err = s.readCAs(ctx, s.parameters); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ecsmesh/shared/mesh"
@@ -63,6 +64,7 @@ const Healthy = "HEALTHY"
 // Network is one of a container's network interfaces.
 type Network struct {
 	NetworkMode   string // awsvpc, bridge, …
+	MACAddress    string
 	IPv4Addresses []string
 	IPv6Addresses []string
 }
@@ -111,6 +113,19 @@ func (t Task) Address() (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("find the task's address: its network mode is %q; the mesh needs awsvpc", mode)
 	}
 	return netip.Addr{}, errors.New("find the task's address: the task metadata has no awsvpc network with an IP address")
+}
+
+// MAC is that of the network interface with an address; "" where ECS doesn't
+// tell it.
+func (t Task) MAC(address netip.Addr) string {
+	for _, container := range t.Containers {
+		for _, network := range container.Networks {
+			if slices.Contains(network.IPv4Addresses, address.String()) {
+				return network.MACAddress
+			}
+		}
+	}
+	return ""
 }
 
 func parseAddress(text string) (netip.Addr, error) {

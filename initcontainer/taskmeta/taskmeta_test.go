@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func TestParse(t *testing.T) {
 
 func TestAddress(t *testing.T) {
 	network := func(mode string, v4, v6 []string) Task {
-		return Task{Containers: []Container{{}, {Networks: []Network{{mode, v4, v6}}}}}
+		return Task{Containers: []Container{{}, {Networks: []Network{{NetworkMode: mode, IPv4Addresses: v4, IPv6Addresses: v6}}}}}
 	}
 	for name, test := range map[string]struct {
 		task Task
@@ -60,6 +61,15 @@ func TestAddress(t *testing.T) {
 				t.Errorf("got %v, %v", addr, err)
 			}
 		})
+	}
+}
+
+func TestMAC(t *testing.T) {
+	task := Task{Containers: []Container{{}, {Networks: []Network{{NetworkMode: "awsvpc", MACAddress: "0a:1b:2c:3d:4e:5f", IPv4Addresses: []string{"10.0.0.9"}}}}}}
+	for address, want := range map[string]string{"10.0.0.9": "0a:1b:2c:3d:4e:5f", "10.0.0.8": ""} {
+		if got := task.MAC(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %q", address, got)
+		}
 	}
 }
 

@@ -315,13 +315,7 @@ func TestAnIngressGatewayLeadsIn(t *testing.T) {
 // peer, by both clusters' gateways.
 func TestMeshGatewaysJoinClusters(t *testing.T) {
 	west, east := consultest.StartPeer(t), consultest.StartPeer(t)
-	token, _, err := east.Client.Peerings().GenerateToken(t.Context(), api.PeeringGenerateTokenRequest{PeerName: "west"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := west.Client.Peerings().Establish(t.Context(), api.PeeringEstablishRequest{PeerName: "east", PeeringToken: token.PeeringToken}, nil); err != nil {
-		t.Fatal(err)
-	}
+	peer(t, west, east)
 	configure(t, east, `{"Kind": "exported-services", "Name": "default", "Services": [{"Name": "api", "Consumers": [{"Peer": "west"}]}]}`)
 	startService(t, east, "api", "")
 	gateways := []*meshTask{startGateway(t, east, "mesh-gateway", ""), startGateway(t, west, "mesh-gateway", "")}
@@ -332,6 +326,18 @@ func TestMeshGatewaysJoinClusters(t *testing.T) {
 		if err != nil || passed == "" {
 			t.Errorf("nothing passed the gateway at %s: %v", gateway.address, err)
 		}
+	}
+}
+
+// peer makes two clusters know each other.
+func peer(t *testing.T, west, east *consultest.Server) {
+	t.Helper()
+	token, _, err := east.Client.Peerings().GenerateToken(t.Context(), api.PeeringGenerateTokenRequest{PeerName: "west"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := west.Client.Peerings().Establish(t.Context(), api.PeeringEstablishRequest{PeerName: "east", PeeringToken: token.PeeringToken}, nil); err != nil {
+		t.Fatal(err)
 	}
 }
 
