@@ -134,7 +134,7 @@ func refusal(status int, body []byte) error {
 	_ = xml.Unmarshal(body, &answer) // a proxy's answer may be anything
 	reason := fmt.Sprintf("EC2 answered HTTP status %d %s", status, answer.Code)
 	switch {
-	case answer.Code == "UnauthorizedOperation":
+	case status == http.StatusForbidden:
 		return &Error{reason + "; give the task role ec2:DescribeNetworkInterfaces"}
 	case status >= 500 || status == http.StatusTooManyRequests || strings.Contains(answer.Code, "Throttl") || answer.Code == "RequestLimitExceeded":
 		return errors.New(reason)
