@@ -70,7 +70,8 @@ func (l *Lab) publishSecurity(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish the CA: %w", err)
 	}
-	if l.security.tokenARN, err = l.keepSecret(ctx, ManagementSecret, l.security.Token); err != nil {
+	// A file has an end of a line, and so the secret that is made of it.
+	if l.security.tokenARN, err = l.keepSecret(ctx, ManagementSecret, l.security.Token+"\n"); err != nil {
 		return err
 	}
 	l.security.certificateARN, err = l.keepSecret(ctx, "consul-server-certificate", l.security.certificate)
