@@ -252,8 +252,9 @@ func (l *Lab) images(ctx context.Context) (map[string]ecs.Image, error) {
 	consul, consulErr := tools.Consul()
 	envoy, envoyErr := tools.Envoy()
 	init, initErr := tools.Dist("ecsmesh-init")
-	app, appErr := l.buildApp(ctx)
-	if err := errors.Join(consulErr, envoyErr, initErr, appErr); err != nil {
+	app, appErr := l.build(ctx, "app")
+	dataplane, dataplaneErr := l.build(ctx, "dataplane")
+	if err := errors.Join(consulErr, envoyErr, initErr, appErr, dataplaneErr); err != nil {
 		return nil, err
 	}
 	return map[string]ecs.Image{
@@ -261,17 +262,19 @@ func (l *Lab) images(ctx context.Context) (map[string]ecs.Image, error) {
 		envoyImage:  {Entrypoint: []string{envoy}},
 		initImage:   {Entrypoint: []string{init}},
 		appImage:    {Entrypoint: []string{app}},
+
+		dataplaneImage: {Entrypoint: []string{dataplane}, Path: filepath.Dir(envoy)},
 	}, nil
 }
 
-// buildApp builds the application, which is part of the lab and of no
-// delivery.
-func (l *Lab) buildApp(ctx context.Context) (string, error) {
-	path := filepath.Join(l.Dir, "app")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./e2e/app")
+// build builds the application, or what stands in for consul-dataplane: parts
+// of the lab, and of no delivery.
+func (l *Lab) build(ctx context.Context, program string) (string, error) {
+	path := filepath.Join(l.Dir, program)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./e2e/"+program)
 	cmd.Dir = l.root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the application: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
 	}
 	return path, nil
 }

@@ -49,6 +49,10 @@ func TestDataplane(t *testing.T) {
 	api := startDataplane(t, server, program, "api", "")
 	web := startDataplane(t, server, program, "web", `, "upstreams": [{"destinationName": "api", "localBindAddress": "OWN", "localBindPort": 9001}]`)
 	awaitAnswer(t, "http://"+web.address+":9001/", "api")
+	awaitAnswer(t, "http://"+api.address+":22000/ready", "LIVE\n")
+	if info, err := api.admin("/server_info"); err != nil || !strings.Contains(info, `"concurrency": 2,`) {
+		t.Errorf("Envoy is %v:\n%s", err, info)
+	}
 	if _, err := os.Stat(filepath.Join(api.volume, "envoy-bootstrap.json")); !os.IsNotExist(err) {
 		t.Errorf("there is a bootstrap of Envoy's, too: %v", err)
 	}
