@@ -21,7 +21,7 @@ const root = "../.."
 // TestDocumentsInUseAreValid has the schema take every document that the reader
 // takes, of all that are written in examples, tests and documentation.
 func TestDocumentsInUseAreValid(t *testing.T) {
-	schema := compileSchema(t)
+	schema, ca := compileSchema(t), newCA(t)
 	for kind, documents := range map[string][]string{
 		"examples":      inExamples(t),
 		"tests":         inTests(t),
@@ -29,7 +29,7 @@ func TestDocumentsInUseAreValid(t *testing.T) {
 	} {
 		taken := 0
 		for _, document := range documents {
-			if _, err := Read(env(Variable, document, CACertVariable, newCA(t))); err != nil {
+			if _, err := Read(env(Variable, document, CACertVariable, ca)); err != nil {
 				if kind == "examples" {
 					t.Errorf("%s: %v:\n%s", kind, err, document)
 				}
