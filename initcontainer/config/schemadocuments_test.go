@@ -88,7 +88,7 @@ func inExamples(t *testing.T) []string {
 				documents = append(documents, fill(sub, values, side))
 			}
 		}
-		if len(documents) == before {
+		if len(documents) == before && strings.Contains(string(content), Variable) {
 			t.Errorf("%s: no document was found", file)
 		}
 	}
