@@ -210,7 +210,9 @@ func TestSecureClientAgents(t *testing.T) {
 		step{"a task stops", m.stop},
 		step{"tasks outlive their first tokens", m.outliveTokens},
 		step{"an application is ill", m.ill},
-		step{"no secret is where others can read it", (&secure{Lab: m.Lab, web: m.caller, apis: m.callees}).secretsStaySecret},
+		step{"no secret is where others can read it", func(t *testing.T) {
+			(&secure{Lab: m.Lab, web: m.caller, apis: m.callees}).secretsStaySecret(t)
+		}},
 	)
 }
 

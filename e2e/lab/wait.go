@@ -158,7 +158,7 @@ func (l *Lab) MeshNodes(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := (&api.QueryOptions{Filter: `Meta["` + mesh.MetaSyntheticNode + `"] == "true"`}).WithContext(ctx)
+	options := (&api.QueryOptions{Filter: mesh.FilterTasks}).WithContext(ctx)
 	nodes, _, err := consul.Catalog().Nodes(options)
 	if err != nil {
 		return nil, fmt.Errorf("list mesh nodes: %w", err)

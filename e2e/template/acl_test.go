@@ -29,9 +29,13 @@ const aclResource = "ConsulAcl"
 // CloudFormation has nothing done where no property has changed, even if a new version of the function would make
 // something else of them.
 func TestRevisionChangesWithWhatIsMade(t *testing.T) {
-	made, err := os.ReadFile(filepath.Join(root(t), "functions/setup-acl/acl/testdata/acl.json"))
-	if err != nil {
-		t.Fatal(err)
+	var made []byte
+	for _, name := range []string{"acl.json", "acl-client-agents.json"} {
+		content, err := os.ReadFile(filepath.Join(root(t), "functions/setup-acl/acl/testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, content...)
 	}
 	hash := sha256.Sum256(made)
 	want := hex.EncodeToString(hash[:4])
@@ -294,5 +298,24 @@ func TestSecureStackThatFails(t *testing.T) {
 				t.Errorf("left are the auth methods %v", left)
 			}
 		})
+	}
+}
+
+// The right to force agents to leave, and its use, are for stacks that want it.
+func TestClientAgentsAreNotForAll(t *testing.T) {
+	for choice, want := range map[string]string{"DISABLED": "false", "ENABLED": "true"} {
+		v := variant{t: t, expanded: expand(t), params: with(inECS, withACLs, map[string]string{"ClientAgents": choice})}
+		for _, function := range []string{"DeregisterTasksFunction", "SweepFunction"} {
+			environment := v.resource(function)["Environment"].(map[string]any)["Variables"].(map[string]any)
+			if environment["FORCE_LEAVE"] != want {
+				t.Errorf("%s: %s has FORCE_LEAVE=%v", choice, function, environment["FORCE_LEAVE"])
+			}
+		}
+		if got := v.resource(aclResource)["ClientAgents"]; got != want {
+			t.Errorf("%s: %s has ClientAgents %v", choice, aclResource, got)
+		}
+	}
+	if standard := expand(t).Parameters["ClientAgents"].Default; standard != "DISABLED" {
+		t.Errorf("by default it is %v", standard)
 	}
 }

@@ -198,14 +198,7 @@ func (s *synchronization) registerAgain(ctx context.Context, check string, alive
 	if err := s.note(s.upkeep.tried(s.Now(), true)); err != nil {
 		return fmt.Errorf("register again: %w", err)
 	}
-	if err := s.giveToken(ctx); err != nil {
-		return fmt.Errorf("register again: %w", err)
-	}
-	s.servers.UseToken("", s.Now()) // as at first, the agent's own is the registration's
-	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
-		return s.task.Registration.WriteToAgent(ctx, client, s.task.Agent.Agent, s.task.Checks)
-	})
-	if err != nil {
+	if err := s.writeToAgent(ctx); err != nil {
 		return fmt.Errorf("register again: %w", err)
 	}
 	s.Log.Warn("registered again with the Consul client", "node", s.task.Registration.Node())
@@ -213,7 +206,17 @@ func (s *synchronization) registerAgain(ctx context.Context, check string, alive
 	return nil
 }
 
-// giveToken has the agent use the token that Envoy has.
+// writeToAgent gives the agent the token that Envoy has, and the registration:
+// that goes on with the token with which it came.
+func (s *synchronization) writeToAgent(ctx context.Context) error {
+	if err := s.giveToken(ctx); err != nil {
+		return err
+	}
+	return s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		return s.task.Registration.WriteToAgent(ctx, client, s.task.Agent.Agent, s.task.Checks)
+	})
+}
+
 func (s *synchronization) giveToken(ctx context.Context) error {
 	if s.task.Token == nil {
 		return nil

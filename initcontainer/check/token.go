@@ -133,7 +133,7 @@ func (s *synchronization) renew(ctx context.Context) error {
 	}
 	s.servers.UseToken(got.Secret, time.Now())
 	if s.task.Agent != nil {
-		if err := s.giveToken(ctx); err != nil {
+		if err := s.writeToAgent(ctx); err != nil {
 			return fmt.Errorf("renew the ACL token: %w", err)
 		}
 	}

@@ -61,10 +61,10 @@ func aliasCheckID(proxyID string) string { return proxyID + "-service" }
 
 // WriteToAgent registers the service, then the sidecar, or the gateway, with the
 // task's own agent, which runs the checks: these are the service's, and the rest
-// of its checks are of containers. The agent's own token is that of the
-// registration, so that one which is renewed is renewed for all.
+// of its checks are of containers. The agent goes on with the token with which
+// the registration comes; without one, with its own as it is then.
 //
-// Repeating it changes nothing: checks that are there keep their status.
+// Repeating it changes nothing else: checks that are there keep their status.
 func (r Registration) WriteToAgent(ctx context.Context, client *api.Client, agent Agent, checks []config.Check) error {
 	options := api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx)
 	for _, service := range r.forAgent(agent, checks) {

@@ -183,9 +183,16 @@ func ids(t *testing.T, servers *interrupted) map[string]string {
 }
 
 func TestGoldenACLOnConsul(t *testing.T) {
-	const golden = "testdata/acl.json"
 	way := reach(t, consultest.StartSecure(t))
-	build(t, way, stack(t, "aws", "eu-west-1", "ecsmesh"), settings())
+	expectGolden(t, way, settings(), "testdata/acl.json")
+	with := settings()
+	with.ClientAgents = true
+	expectGolden(t, way, with, "testdata/acl-client-agents.json")
+}
+
+func expectGolden(t *testing.T, way *interrupted, settings Settings, golden string) {
+	t.Helper()
+	build(t, way, stack(t, "aws", "eu-west-1", "ecsmesh"), settings)
 	var got bytes.Buffer
 	encoder := json.NewEncoder(&got)
 	encoder.SetEscapeHTML(false)

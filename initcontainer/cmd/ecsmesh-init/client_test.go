@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -167,4 +168,82 @@ func TestAConsulClientThatForgot(t *testing.T) {
 		return err
 	})
 	task.awaitStatus(t, server, "api-sidecar-proxy", api.HealthPassing)
+}
+
+// TestContainersHealthIsToldToTheConsulClient has ECS's word decide, which check
+// hands on.
+func TestContainersHealthIsToldToTheConsulClient(t *testing.T) {
+	server := consultest.Start(t)
+	for container, want := range map[string]string{"app": api.HealthPassing, "absent": api.HealthCritical} {
+		t.Run(container, func(t *testing.T) {
+			task := startClientTask(t, server, fmt.Sprintf(clientService, "sync", "", "")+fmt.Sprintf(`, "healthSyncContainers": [%q]`, container))
+			task.awaitStatus(t, server, "sync", api.HealthCritical)
+			await(t, container+" to be "+want, func() error {
+				task.check(t)
+				checks, err := task.agent.Agent().Checks()
+				if err != nil {
+					return err
+				}
+				found, proxy := checks["sync-"+task.id+"-"+container], checks["sync-"+task.id+"-sidecar-proxy-service"]
+				if found == nil || found.Status != want || !strings.Contains(found.Output, "container "+container) || proxy.Status != want {
+					return fmt.Errorf("the Consul client has %s", asText(checks))
+				}
+				return nil
+			})
+			task.awaitStatus(t, server, "sync-sidecar-proxy", want)
+		})
+	}
+}
+
+func TestTheConsulClientsConfigurationIsItsUsersAlone(t *testing.T) {
+	server := consultest.Start(t)
+	const key = "AAAAAAAAAAAAAAAAAAAAAA=="
+	own := os.Geteuid() // who is not root gives no file away
+	for name, test := range map[string]struct {
+		more string
+		want int
+	}{"by default": {"", cmp.Or(own, 100)}, "of its own": {fmt.Sprintf(`, "uid": %d`, own), own}} {
+		t.Run(name, func(t *testing.T) {
+			task := newTask(t, server, clientFields(`"consulClient": {"address": "OWN"`+test.more+`}, "service": {"port": 8080}`), "CONSUL_GOSSIP_KEY="+key)
+			code, log := task.run(t, binary, "discover-servers")
+			if code != 0 || strings.Contains(log, key) {
+				t.Fatalf("exit %d:\n%s", code, log)
+			}
+			for file, mode := range map[string]os.FileMode{"consul-client.json": 0o600, "consul-data": 0o700} {
+				info, err := os.Stat(filepath.Join(task.volume, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if owner := int(info.Sys().(*syscall.Stat_t).Uid); info.Mode().Perm() != mode || owner != test.want {
+					t.Errorf("%s is %v of user %d", file, info.Mode(), owner)
+				}
+			}
+			content, err := os.ReadFile(filepath.Join(task.volume, "consul-client.json"))
+			if err != nil || !strings.Contains(string(content), key) || !strings.Contains(string(content), server.Addr.String()+":8301") {
+				t.Errorf("it holds %s, %v", content, err)
+			}
+		})
+	}
+}
+
+func TestWhatTheConsulClientIsMissing(t *testing.T) {
+	server := consultest.Start(t)
+	for name, test := range map[string]struct {
+		command []string
+		fields  string
+		want    string
+	}{
+		"the agent": {[]string{"register", "-timeout", "1s"}, clientFields(fmt.Sprintf(clientService, "api", "", "")),
+			"register with the task's Consul client at OWN:8500: no Consul server answered in time (gave up after 1s): OWN:8500: dial tcp OWN:8500: connect: connection refused; see the log of the container consul-client"},
+		"the topology": {[]string{"discover-servers"}, fmt.Sprintf(clientService, "api", "", ""),
+			`topology is "direct"; a Consul client that joins the servers is there with "client-agent" only`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := newTask(t, server, test.fields)
+			code, log := task.run(t, binary, test.command...)
+			if want := strings.ReplaceAll(test.want, "OWN", task.address); code != 1 || !strings.Contains(log, want) {
+				t.Errorf("exit %d, want %q in:\n%s", code, want, log)
+			}
+		})
+	}
 }

@@ -59,7 +59,7 @@ func newTask(t *testing.T) *meshTask {
 		volume:  t.TempDir(),
 	}
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
+		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Name": "app", "Health": {"status": "HEALTHY"}, "Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
 	}))
 	t.Cleanup(metadata.Close)
 	task.env = []string{"PATH=" + os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4=" + metadata.URL}
