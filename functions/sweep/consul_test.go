@@ -116,3 +116,24 @@ func TestWithoutRightsToWrite(t *testing.T) {
 		t.Errorf("nodes and drains (-want +got):\n%s", diff)
 	}
 }
+
+// TestWhatConsulECSHasStays has a dead task of consul-ecs, whose controller sees to
+// it: it is on a node of that one's, which has all tasks of a cluster.
+func TestWhatConsulECSHasStays(t *testing.T) {
+	w := functiontest.Start(t, `node_prefix "" { policy = "read" } service_prefix "" { policy = "read" } node_prefix "ecs-" { policy = "write" }`, startECS(t))
+	w.Variables["CONSUL_SEED_ADDRESSES"] = w.Consul.Addr.String()
+	w.Publish(t, functiontest.ServersParameter, unseen)
+	theirs := &api.CatalogRegistration{Node: arns + "cluster/apps", Address: "127.0.0.2", NodeMeta: map[string]string{mesh.MetaSyntheticNode: "true"}, Service: &api.AgentService{
+		ID: "api-" + gone, Service: "api", Address: "10.0.12.87", Meta: map[string]string{"task-id": gone, "task-arn": arns + "task/apps/" + gone, "source": "consul-ecs"},
+	}}
+	if _, err := w.Consul.Client.Catalog().Register(theirs, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := functiontest.Handler(t, w, wire)(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	left, _, err := w.Consul.Client.Catalog().Service("api", "", nil)
+	if err != nil || len(left) != 1 || left[0].Node != theirs.Node {
+		t.Errorf("of consul-ecs's tasks %+v are left, %v", left, err)
+	}
+}
