@@ -201,11 +201,11 @@ func (k *task) iptables(arguments ...string) (string, error) {
 	return string(output), err
 }
 
-// startEnvoy runs it as its user, by its file: a checkout may be where that user
-// can't get to.
-func (k *task) startEnvoy(t *testing.T) {
+// startAs runs a program as a user, by its file: a checkout may be where that
+// user can't get to.
+func (k *task) startAs(t *testing.T, user uint32, find func() (string, error), arguments ...string) *exec.Cmd {
 	t.Helper()
-	path, err := tools.Envoy()
+	path, err := find()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,10 +214,17 @@ func (k *task) startEnvoy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	command := exec.Command("/proc/self/fd/3", "-c", filepath.Join(k.volume(), "envoy-bootstrap.json"), "--disable-hot-restart", "--concurrency", "1", "-l", "warning")
+	command := exec.Command("/proc/self/fd/3", arguments...)
 	command.ExtraFiles, command.Dir = []*os.File{file}, "/"
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: envoyUser, Gid: envoyUser}}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	start(t, k.Namespace, command)
+	return command
+}
+
+// startEnvoy returns when the task passes.
+func (k *task) startEnvoy(t *testing.T) *exec.Cmd {
+	t.Helper()
+	envoy := k.startAs(t, envoyUser, tools.Envoy, "-c", filepath.Join(k.volume(), "envoy-bootstrap.json"), "--disable-hot-restart", "--concurrency", "1", "-l", "warning")
 	eventually(t, "the task at "+k.Address.String()+" passes", func() error {
 		code, log := k.check()
 		if code != 0 {
@@ -229,6 +236,7 @@ func (k *task) startEnvoy(t *testing.T) {
 		}
 		return err
 	})
+	return envoy
 }
 
 // check is the health check of Envoy's container.
