@@ -204,7 +204,9 @@ func TestTheConsulClientsConfigurationIsItsUsersAlone(t *testing.T) {
 		want int
 	}{"by default": {"", cmp.Or(own, 100)}, "of its own": {fmt.Sprintf(`, "uid": %d`, own), own}} {
 		t.Run(name, func(t *testing.T) {
-			task := newTask(t, server, clientFields(`"consulClient": {"address": "OWN"`+test.more+`}, "service": {"port": 8080}`), "CONSUL_GOSSIP_KEY="+key)
+			task := newTask(t)
+			task.env = append(task.env, "CONSUL_GOSSIP_KEY="+key)
+			task.configure(server, clientFields(`"consulClient": {"address": "OWN"`+test.more+`}, "service": {"port": 8080}`))
 			code, log := task.run(t, binary, "discover-servers")
 			if code != 0 || strings.Contains(log, key) {
 				t.Fatalf("exit %d:\n%s", code, log)
@@ -239,7 +241,8 @@ func TestWhatTheConsulClientIsMissing(t *testing.T) {
 			`topology is "direct"; a Consul client that joins the servers is there with "client-agent" only`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			task := newTask(t, server, test.fields)
+			task := newTask(t)
+			task.configure(server, test.fields)
 			code, log := task.run(t, binary, test.command...)
 			if want := strings.ReplaceAll(test.want, "OWN", task.address); code != 1 || !strings.Contains(log, want) {
 				t.Errorf("exit %d, want %q in:\n%s", code, want, log)
