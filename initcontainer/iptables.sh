@@ -27,16 +27,16 @@ for package in ./*.deb; do
   dpkg-deb --extract "$package" unpacked
 done
 
-# copy puts a file where programs look for it, behind its name as they know it.
+# copy puts a file where programs look for it, behind its name as they know it: where it is in the packages, or elsewhere.
 copy() {
-  local found
+  local found to=${2:-$1}
   found=$(find unpacked -path "unpacked$1" -o -path "unpacked/usr$1" | head -n 1)
   [[ -n $found ]] || {
     echo "iptables.sh: the packages have no $1" >&2
     exit 1
   }
-  mkdir -p "$into/${1%/*}"
-  cp -L "$found" "$into$1"
+  mkdir -p "$into/${to%/*}"
+  cp -L "$found" "$into$to"
 }
 
 case $architecture in
@@ -51,7 +51,7 @@ copy /usr/sbin/xtables-nft-multi
 for name in iptables iptables-restore; do
   ln -sf xtables-nft-multi "$into/usr/sbin/$name"
 done
-copy "$loader"
+copy "$libraries/${loader##*/}" "$loader"
 for library in libc.so.6 libxtables.so.12 libmnl.so.0 libnftnl.so.11; do
   copy "$libraries/$library"
 done
