@@ -62,7 +62,7 @@ var datacenterName = regexp.MustCompile(`^[a-z0-9_-]+$`)
 // said of a client.
 func readConsulClient(root *document, topology string, servers ConsulServers, getenv func(string) string) *ConsulClient {
 	if topology != ClientAgent {
-		root.refuseObject("consulClient", `it goes with "topology": "`+ClientAgent+`" only; remove it`)
+		root.refuse("consulClient", `it goes with "topology": "`+ClientAgent+`" only; remove it`)
 		return nil
 	}
 	d := root.section("consulClient")

@@ -37,7 +37,7 @@ type DataplaneSettings struct {
 // can't do.
 func readDataplane(root *document, cfg Config) *DataplaneSettings {
 	if cfg.Topology != Dataplane {
-		root.refuseObject("dataplane", `it goes with "topology": "dataplane" only; remove it`)
+		root.refuse("dataplane", `it goes with "topology": "dataplane" only; remove it`)
 		return nil
 	}
 	d := root.section("dataplane")

@@ -319,6 +319,13 @@ func (d *document) objects(name string) []*document {
 	return inner
 }
 
+// refuse refuses a field whatever it is, with advice.
+func (d *document) refuse(name, advice string) {
+	if value, present := d.get(name); present {
+		d.fault(name, show(value), advice)
+	}
+}
+
 // ignore accepts a field that has no meaning here, with a warning.
 func (d *document) ignore(name string) {
 	if _, present := d.get(name); present {

@@ -56,7 +56,7 @@ func readEnvoySettings(d *document, getenv func(string) string) EnvoySettings {
 		d.fault("envoy_stats_flush_interval", i.String(), "want 1ms or more, and less than 5m")
 	}
 	for _, name := range []string{"envoy_bootstrap_json_tpl", "envoy_telemetry_collector_bind_socket_dir", "envoy_hcp_metrics_bind_socket_dir"} {
-		d.refuseObject(name, notYet)
+		d.refuse(name, "ecsmesh writes all of the bootstrap itself; remove it")
 	}
 	return settings
 }

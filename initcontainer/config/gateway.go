@@ -13,6 +13,27 @@ const (
 	IngressGateway     = "ingress-gateway"
 )
 
+// Gateway is the registration of a task that is nothing but Envoy.
+type Gateway struct {
+	Kind     string // as Consul has it: mesh-gateway, api-gateway, …
+	Name     string // "" is the task family, lower-cased
+	Tags     []string
+	Meta     map[string]string
+	LAN, WAN GatewayAddress
+}
+
+// GatewayAddress is where others reach a gateway.
+type GatewayAddress struct {
+	Address string // an IP address or a DNS name; "" is the task's own
+	Port    int
+	Source  string // of the WAN address: PublicIP, or "" for Address
+}
+
+// HasListener tells whether Consul has Envoy listen at the LAN port whatever
+// else is configured. The listeners of the other kinds, and their ports, are in
+// configuration entries of Consul's.
+func (g *Gateway) HasListener() bool { return g.Kind == MeshGateway || g.Kind == TerminatingGateway }
+
 // readGateway reads the configuration of a task that is a gateway, and refuses
 // what only a service has.
 func readGateway(root *document, cfg *Config, getenv func(string) string) {
@@ -42,7 +63,7 @@ func readGateway(root *document, cfg *Config, getenv func(string) string) {
 	cfg.Proxy.Config = proxy.opaque("config")
 	settings := proxy.section("config")
 	cfg.Proxy.Envoy = readEnvoySettings(settings, getenv)
-	settings.refuseObject("envoy_ready_bind_addr", "use gateway.healthCheckPort")
+	settings.refuse("envoy_ready_bind_addr", "use gateway.healthCheckPort")
 	proxy.end()
 	cfg.Tenancy = readTenancy(d)
 	d.end()
@@ -52,12 +73,12 @@ func readGateway(root *document, cfg *Config, getenv func(string) string) {
 func readGatewayProxy(d *document, proxy *Proxy) {
 	const noApplication = "remove it: a gateway has no application"
 	readEnvoyItself(d, proxy)
-	d.refuseObject("config", "use gateway.proxy.config")
-	d.refuseObject("healthCheckPort", "use gateway.healthCheckPort")
-	d.refuseObject("publicListenerPort", "use gateway.lanAddress.port")
-	d.refuseObject("meshGateway", "remove it: Consul's configuration entries say how a gateway reaches others")
+	d.refuse("config", "use gateway.proxy.config")
+	d.refuse("healthCheckPort", "use gateway.healthCheckPort")
+	d.refuse("publicListenerPort", "use gateway.lanAddress.port")
+	d.refuse("meshGateway", "remove it: Consul's configuration entries say how a gateway reaches others")
 	for _, name := range []string{"localServiceAddress", "upstreams", "expose"} {
-		d.refuseObject(name, noApplication)
+		d.refuse(name, noApplication)
 	}
 	d.end()
 }

@@ -36,7 +36,7 @@ var (
 func (d *document) refuseOlder(fields []older) {
 	for _, field := range fields {
 		if _, there := d.fields[field.name]; there {
-			d.refuseObject(field.name, field.advice)
+			d.refuse(field.name, field.advice)
 		}
 	}
 }
