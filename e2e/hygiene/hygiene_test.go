@@ -106,7 +106,7 @@ type container struct {
 func TestContainersMayDoTheLeast(t *testing.T) {
 	for file, want := range map[string]int{
 		"examples/mesh-tasks.yaml": 6, "examples/gateway.yaml": 2, "examples/consul-servers.yaml": 1, "examples/consul-dev.yaml": 1,
-		"examples/dataplane.yaml": 3, transparentProxy: 3,
+		"examples/dataplane.yaml": 3, "examples/client-agent.yaml": 5, transparentProxy: 3,
 	} {
 		seen := 0
 		for id, containers := range definitions(t, file) {
@@ -143,7 +143,10 @@ func expectTheLeast(t *testing.T, id string, c container) {
 	if c.Privileged || len(c.LinuxParameters.Capabilities.Add) > 0 {
 		t.Errorf("%s: %s has more rights than containers have by default", id, c.Name)
 	}
-	user, ours := map[string]string{"ecsmesh-init": envoyUser, "envoy": envoyUser, "consul-dataplane": envoyUser, "consul-server": consulUser}[c.Name]
+	user, ours := map[string]string{
+		"ecsmesh-init": envoyUser, "envoy": envoyUser, "consul-dataplane": envoyUser, "consul-server": consulUser,
+		"discover-servers": envoyUser, "consul-client": envoyUser,
+	}[c.Name]
 	if !ours {
 		// What an application does else is its own business.
 		for _, mount := range c.MountPoints {

@@ -83,10 +83,11 @@ func (s *synchronization) speakToAgent(ctx context.Context, meta taskmeta.Task, 
 	if alive && len(s.task.Containers) > 0 {
 		err := s.tellContainers(ctx, meta)
 		var refused api.StatusError
-		if err != nil && !(errors.As(err, &refused) && refused.Code == http.StatusNotFound) {
+		unknown := errors.As(err, &refused) && refused.Code == http.StatusNotFound
+		if err != nil && !unknown {
 			return err
 		}
-		look = look || err != nil // it doesn't know the check
+		look = look || unknown
 	}
 	if !look {
 		return nil

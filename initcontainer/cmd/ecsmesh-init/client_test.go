@@ -27,10 +27,9 @@ type clientTask struct {
 
 // startClientTask runs a task of the topology client-agent until the test ends:
 // all that its containers run, in their order.
-func startClientTask(t *testing.T, server *consultest.Server, fields string, env ...string) *clientTask {
+func startClientTask(t *testing.T, server *consultest.Server, fields string) *clientTask {
 	t.Helper()
 	task := &clientTask{meshTask: newTask(t)}
-	task.env = append(task.env, env...)
 	task.configure(server, clientFields(fields))
 	if code, log := task.run(t, binary, "discover-servers"); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, log)
@@ -148,8 +147,8 @@ func TestTwoTasksWithConsulClients(t *testing.T) {
 // TestAConsulClientThatForgot starts anew without what it kept.
 func TestAConsulClientThatForgot(t *testing.T) {
 	server := consultest.Start(t)
-	task := startClientTask(t, server, fmt.Sprintf(clientService, "api", "", ""))
-	serveAt(t, task.address, 8080, "api")
+	task := startClientTask(t, server, `"service": {"name": "api", "port": 8081}, "proxy": {"adminBindAddress": "OWN", "localServiceAddress": "OWN"}`)
+	serveAt(t, task.address, 8081, "api")
 	task.awaitStatus(t, server, "api-sidecar-proxy", api.HealthPassing)
 	task.stopAgent(os.Kill)
 	if err := os.RemoveAll(filepath.Join(task.volume, "consul-data")); err != nil {
