@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
-	"path/filepath"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -22,32 +21,27 @@ const dataplaneImage = "hashicorp/consul-dataplane"
 // calls may be "". In a secure lab its tasks share a token without end, since
 // they can't log in.
 func (l *Lab) CreateDataplane(name, upstream string) *ecs.Service {
-	token := ""
-	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.stacks.Lock()
-		defer l.stacks.Unlock()
-		parameters := l.taskParameters(address)
-		maps.Copy(parameters, map[string]string{
-			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "DataplaneImage": dataplaneImage, "AppImage": appImage,
-		})
-		if l.security != nil {
-			delete(parameters, "ConsulLogin")
-			delete(parameters, "ConsulLoginServerId")
-			if token == "" {
-				var err error
-				if token, err = l.publishToken(ctx, name); err != nil {
-					return ecs.TaskDefinition{}, err
-				}
+	var (
+		mu    sync.Mutex
+		token string
+	)
+	return l.create("dataplane-"+name, "dataplane.yaml", func(ctx context.Context, parameters map[string]string) (err error) {
+		maps.Copy(parameters, map[string]string{"ServiceName": name, "UpstreamName": upstream, "DataplaneImage": dataplaneImage, "AppImage": appImage})
+		if l.security == nil {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if token == "" {
+			if token, err = l.publishToken(ctx, name); err != nil {
+				return err
 			}
-			parameters["ConsulTokenParameterName"] = token
 		}
-		outputs, err := l.Emulator.Deploy(ctx, "dataplane-"+name, filepath.Join(l.root, "examples", "dataplane.yaml"), nil, parameters)
-		if err != nil {
-			return ecs.TaskDefinition{}, err
-		}
-		return l.taskDefinition(ctx, outputs["TaskDefinition"])
-	}
-	return l.ECS.CreateService(ecs.ServiceOptions{Name: "dataplane-" + name, Cluster: MeshCluster, Define: define})
+		delete(parameters, "ConsulLogin")
+		delete(parameters, "ConsulLoginServerId")
+		parameters["ConsulTokenParameterName"] = token
+		return nil
+	})
 }
 
 // publishToken puts a token without end for a service's tasks into AWS, and

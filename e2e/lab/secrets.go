@@ -51,3 +51,10 @@ func (l *Lab) secret(ctx context.Context, role, arn string) (string, error) {
 	}
 	return aws.ToString(out.SecretString), nil
 }
+
+// gossipKey is the ARN of the secret that the servers' stack made.
+func (l *Lab) gossipKey() string {
+	l.stacks.Lock()
+	defer l.stacks.Unlock()
+	return l.gossipKeyARN
+}

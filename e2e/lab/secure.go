@@ -163,7 +163,7 @@ func (l *Lab) Secrets(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	gossip, err := l.secret(ctx, "", l.gossipKeyARN)
+	gossip, err := l.secret(ctx, "", l.gossipKey())
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"strings"
 
 	"ecsmesh/e2e/ecs"
@@ -13,11 +12,9 @@ import (
 
 const consulImage = "hashicorp/consul"
 
-// defineServer resolves the task definition of a Consul server that will have
-// an address, as defineMeshTask does. It joins the servers that run already.
+// defineServer defines a Consul server that will have an address. It joins the
+// servers that run already.
 func (l *Lab) defineServer(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-	l.stacks.Lock()
-	defer l.stacks.Unlock()
 	join := []string{address.String()} // which is nobody else
 	for _, other := range l.serverAddresses() {
 		join = append(join, other.String())
@@ -40,23 +37,12 @@ func (l *Lab) defineServer(ctx context.Context, address netip.Addr) (ecs.TaskDef
 			"ServerCertificateSecretArn": l.security.certificateARN, "ConsulManagementTokenSecretArn": l.security.tokenARN,
 		})
 	}
-	outputs, err := l.Emulator.Deploy(ctx, ServersStack, filepath.Join(l.root, "examples", "consul-servers.yaml"), nil, parameters)
-	if err != nil {
-		return ecs.TaskDefinition{}, err
-	}
-	l.gossipKeyARN = outputs["GossipKeySecretArn"]
-	return l.taskDefinition(ctx, outputs["TaskDefinition"])
+	return l.define(ctx, ServersStack, "consul-servers.yaml", parameters, "TaskDefinition")
 }
 
 // defineDevServer does so for the server to try things with.
 func (l *Lab) defineDevServer(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-	l.stacks.Lock()
-	defer l.stacks.Unlock()
-	outputs, err := l.Emulator.Deploy(ctx, ServersStack, filepath.Join(l.root, "examples", "consul-dev.yaml"), nil, serverParameters(address))
-	if err != nil {
-		return ecs.TaskDefinition{}, err
-	}
-	return l.taskDefinition(ctx, outputs["TaskDefinition"])
+	return l.define(ctx, ServersStack, "consul-dev.yaml", serverParameters(address), "TaskDefinition")
 }
 
 // serverParameters are those that the examples with servers share, for one that

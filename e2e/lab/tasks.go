@@ -38,21 +38,13 @@ const bootstrapDir = "/mesh"
 // servers: a minute outside of the lab, where nobody wants to wait for that.
 const refreshInterval = "2s"
 
-// defineMeshTask resolves the task definition of web or api for a task that
-// will have an address. CloudFormation does it: the stack of the example is
-// brought to that address, without tasks, and ECS's API has the new revision.
+// defineMeshTask defines a task of web or api.
 func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs.TaskDefinition, error) {
+	output := map[string]string{"web": "WebTaskDefinition", "api": "ApiTaskDefinition"}[name]
 	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.stacks.Lock()
-		defer l.stacks.Unlock()
 		parameters := l.taskParameters(address)
 		maps.Copy(parameters, map[string]string{"AppImage": appImage, "WebDesiredCount": "0", "ApiDesiredCount": "0"})
-		outputs, err := l.Emulator.Deploy(ctx, MeshStack, filepath.Join(l.root, "examples", "mesh-tasks.yaml"), nil, parameters)
-		if err != nil {
-			return ecs.TaskDefinition{}, err
-		}
-		arn := outputs[map[string]string{"web": "WebTaskDefinition", "api": "ApiTaskDefinition"}[name]]
-		return l.taskDefinition(ctx, arn)
+		return l.define(ctx, MeshStack, "mesh-tasks.yaml", parameters, output)
 	}
 }
 
@@ -82,40 +74,52 @@ func (l *Lab) taskParameters(address netip.Addr) map[string]string {
 // CreateGateway creates a service of gateways, which has no tasks yet, by its
 // example.
 func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
-	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.stacks.Lock()
-		defer l.stacks.Unlock()
-		parameters := l.taskParameters(address)
-		maps.Copy(parameters, map[string]string{"GatewayKind": kind, "GatewayName": name, "DesiredCount": "0"})
-		outputs, err := l.Emulator.Deploy(ctx, name, filepath.Join(l.root, "examples", "gateway.yaml"), nil, parameters)
-		if err != nil {
-			return ecs.TaskDefinition{}, err
-		}
-		return l.taskDefinition(ctx, outputs["TaskDefinition"])
-	}
-	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
+	return l.create(name, "gateway.yaml", func(_ context.Context, parameters map[string]string) error {
+		maps.Copy(parameters, map[string]string{"GatewayKind": kind, "GatewayName": name})
+		return nil
+	})
 }
 
 // CreateClientAgent creates a service whose tasks have a Consul client agent,
 // which has no tasks yet, by its example. The service that it calls may be "".
 func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
-	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		l.stacks.Lock()
-		defer l.stacks.Unlock()
-		parameters := l.taskParameters(address)
-		maps.Copy(parameters, map[string]string{
-			"ServiceName": name, "UpstreamName": upstream, "DesiredCount": "0", "ConsulImage": consulImage, "AppImage": appImage,
-		})
+	return l.create("client-"+name, "client-agent.yaml", func(_ context.Context, parameters map[string]string) error {
+		maps.Copy(parameters, map[string]string{"ServiceName": name, "UpstreamName": upstream, "ConsulImage": consulImage, "AppImage": appImage})
 		if l.security != nil {
-			parameters["GossipKeySecretArn"] = l.gossipKeyARN
+			parameters["GossipKeySecretArn"] = l.gossipKey()
 		}
-		outputs, err := l.Emulator.Deploy(ctx, "client-"+name, filepath.Join(l.root, "examples", "client-agent.yaml"), nil, parameters)
-		if err != nil {
+		return nil
+	})
+}
+
+// create creates a service of the mesh's cluster by an example, whose further
+// parameters it sets for each task.
+func (l *Lab) create(name, example string, set func(context.Context, map[string]string) error) *ecs.Service {
+	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+		parameters := l.taskParameters(address)
+		parameters["DesiredCount"] = "0"
+		if err := set(ctx, parameters); err != nil {
 			return ecs.TaskDefinition{}, err
 		}
-		return l.taskDefinition(ctx, outputs["TaskDefinition"])
+		return l.define(ctx, name, example, parameters, "TaskDefinition")
 	}
-	return l.ECS.CreateService(ecs.ServiceOptions{Name: "client-" + name, Cluster: MeshCluster, Define: define})
+	return l.ECS.CreateService(ecs.ServiceOptions{Name: name, Cluster: MeshCluster, Define: define})
+}
+
+// define resolves an example's task definition for a task that will have an
+// address, which is among the parameters. CloudFormation does it: the stack is
+// brought to them, without tasks, and ECS's API has the new revision.
+func (l *Lab) define(ctx context.Context, stack, example string, parameters map[string]string, output string) (ecs.TaskDefinition, error) {
+	l.stacks.Lock()
+	defer l.stacks.Unlock()
+	outputs, err := l.Emulator.Deploy(ctx, stack, filepath.Join(l.root, "examples", example), nil, parameters)
+	if err != nil {
+		return ecs.TaskDefinition{}, err
+	}
+	if arn := outputs["GossipKeySecretArn"]; arn != "" {
+		l.gossipKeyARN = arn
+	}
+	return l.taskDefinition(ctx, outputs[output])
 }
 
 func (l *Lab) taskDefinition(ctx context.Context, arn string) (ecs.TaskDefinition, error) {
