@@ -84,10 +84,9 @@ func (l *Lab) CreateGateway(kind, name string) *ecs.Service {
 // which has no tasks yet, by its example. The service that it calls may be "".
 func (l *Lab) CreateClientAgent(name, upstream string) *ecs.Service {
 	return l.create("client-"+name, "client-agent.yaml", func(_ context.Context, parameters map[string]string) error {
-		maps.Copy(parameters, map[string]string{"ServiceName": name, "UpstreamName": upstream, "ConsulImage": consulImage, "AppImage": appImage})
-		if l.security != nil {
-			parameters["GossipKeySecretArn"] = l.gossipKey()
-		}
+		maps.Copy(parameters, map[string]string{
+			"ServiceName": name, "UpstreamName": upstream, "ConsulImage": consulImage, "AppImage": appImage, "GossipKeySecretArn": l.gossipKey(),
+		})
 		return nil
 	})
 }
