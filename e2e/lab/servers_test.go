@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +32,12 @@ func TestServersOfTheExample(t *testing.T) {
 	oneByOne := func(t *testing.T) {
 		w := startWriter(t, l)
 		for i, old := range servers {
-			fresh, err := l.ReplaceServer(t.Context(), old)
+			fresh := launch(t, l.Servers)
+			_, err := l.WaitTask(t.Context(), fresh, ecs.Task.Ready)
+			must(t, err)
+			expectVoter(t, l, fresh)
+			must(t, l.Servers.Stop(old.TaskARN))
+			_, err = l.WaitTask(t.Context(), old, ecs.Task.Stopped)
 			must(t, err)
 			servers[i] = fresh
 			awaitVoters(t, l, len(servers))
@@ -112,6 +119,20 @@ func TestTheServerToTryThingsWith(t *testing.T) {
 		return nil
 	}))
 	noFailures(t, load.Stop())
+}
+
+// expectVoter holds a server that is HEALTHY to be one that counts.
+func expectVoter(t *testing.T, l *lab.Lab, server ecs.Task) {
+	t.Helper()
+	consul, err := l.Consul()
+	must(t, err)
+	peers, err := consul.Operator().RaftGetConfiguration(nil)
+	must(t, err)
+	if !slices.ContainsFunc(peers.Servers, func(peer *api.RaftServer) bool {
+		return peer.Voter && peer.Address == netip.AddrPortFrom(server.Address(), 8300).String()
+	}) {
+		t.Errorf("%s is HEALTHY and has no vote", server.Address())
+	}
 }
 
 // writer writes one key after the other.
