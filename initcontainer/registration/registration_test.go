@@ -195,6 +195,7 @@ func TestOnlyTheRemainsOfADeadTaskAreRemoved(t *testing.T) {
 	}
 	for _, node := range []api.CatalogRegistration{
 		{Node: "ecs-dead", Address: "10.0.1.5", NodeMeta: in(vpc)},
+		{Node: "ecs-deadagent", Address: "10.0.1.5", NodeMeta: map[string]string{"ecsmesh-task-arn": "arn", "ecsmesh-vpc-id": vpc}},
 		{Node: "ecs-othervpc", Address: "10.0.1.5", NodeMeta: in("vpc-other")},
 		{Node: "ecs-unknown", Address: "10.0.1.5", NodeMeta: synthetic},
 		{Node: "ecs-elsewhere", Address: "10.0.1.6", NodeMeta: in(vpc)},
@@ -214,7 +215,7 @@ func TestOnlyTheRemainsOfADeadTaskAreRemoved(t *testing.T) {
 	for _, stale := range found {
 		got[stale.Node] = stale.Removed
 	}
-	if diff := cmp.Diff(map[string]bool{"ecs-dead": true, "ecs-othervpc": false, "ecs-unknown": false}, got); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"ecs-dead": true, "ecs-deadagent": true, "ecs-othervpc": false, "ecs-unknown": false}, got); diff != "" {
 		t.Error(diff)
 	}
 	nodes, _, err := client.Catalog().Nodes(&api.QueryOptions{Filter: `Node != "server"`})
@@ -230,8 +231,8 @@ func TestOnlyTheRemainsOfADeadTaskAreRemoved(t *testing.T) {
 			t.Errorf("%s was removed", name)
 		}
 	}
-	if left["ecs-dead"] {
-		t.Error("ecs-dead is still there")
+	if left["ecs-dead"] || left["ecs-deadagent"] {
+		t.Error("a dead task's node is still there")
 	}
 }
 

@@ -249,3 +249,14 @@ func TestWhatTheConsulClientIsMissing(t *testing.T) {
 		})
 	}
 }
+
+// TestAGatewayWithAConsulClient is as healthy as its Envoy.
+func TestAGatewayWithAConsulClient(t *testing.T) {
+	server := consultest.Start(t)
+	task := startClientTask(t, server, `"gateway": {"kind": "mesh-gateway"}, "proxy": {"adminBindAddress": "OWN"}`)
+	task.awaitStatus(t, server, "gateway", api.HealthPassing)
+	checks, err := task.agent.Agent().Checks()
+	if err != nil || len(checks) != 2 || checks["gateway-"+task.id+"-listener"] == nil || checks["gateway-"+task.id+"-envoy"] == nil {
+		t.Errorf("the Consul client has %s, %v", asText(checks), err)
+	}
+}
