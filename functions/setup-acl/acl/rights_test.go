@@ -117,10 +117,7 @@ var deeds = map[string]func(*api.Client) error{
 		}
 		return err
 	},
-	"give a server's agent a token": func(c *api.Client) error {
-		_, err := c.Agent().UpdateReplicationACLToken(rand.Text(), nil)
-		return err
-	},
+	"have a server read its configuration again": func(c *api.Client) error { return c.Agent().Reload() },
 	"fire an event": func(c *api.Client) error {
 		_, _, err := c.Event().Fire(&api.UserEvent{Name: "a"}, nil)
 		return err
