@@ -53,7 +53,7 @@ func TestServersInTrouble(t *testing.T) {
 		_, err := l.WaitTask(t.Context(), apis[0], ecs.Task.Stopped)
 		must(t, err)
 		fresh := launch(t, l.API)
-		awaitLog(t, l, fresh, "no Consul server took the registration; trying again", "ecsmesh-init")
+		awaitLog(t, l, fresh, "Consul did not answer as it should; trying again", "ecsmesh-init")
 		signalServers(t, l, servers, syscall.SIGCONT)
 		must(t, l.WaitLeader(t.Context()))
 		must(t, l.WaitDeregistered(t.Context(), apis[0]))
