@@ -37,18 +37,36 @@ const (
 // fail on their own, so what one has done stays done when the next finds Consul
 // gone. Repeating a change does no harm.
 func (c *Catalog) Apply(ctx context.Context, changes []Change) []Result {
-	var stayed map[int]error
-	if c.ForceLeave {
-		stayed = c.forceLeave(ctx, changes)
+	// Agents may take seconds to leave, for which no other change waits.
+	var others, withAgents []int
+	for i, change := range changes {
+		if c.ForceLeave && change.Action == Delete && change.Agent {
+			withAgents = append(withAgents, i)
+		} else {
+			others = append(others, i)
+		}
 	}
-	results := make([]Result, 0, len(changes))
-	for chunk := range slices.Chunk(changes, maxOperations) {
-		results = append(results, c.applyTogether(ctx, chunk)...)
-	}
+	results := make([]Result, len(changes))
+	c.applyThese(ctx, changes, others, results)
+	stayed := c.forceLeave(ctx, changes, withAgents)
+	c.applyThese(ctx, changes, withAgents, results)
 	for i, err := range stayed { // its node is deleted all the same
 		results[i].Err = errors.Join(err, results[i].Err)
 	}
 	return results
+}
+
+// applyThese applies the changes of these indexes.
+func (c *Catalog) applyThese(ctx context.Context, changes []Change, indexes []int, results []Result) {
+	for chunk := range slices.Chunk(indexes, maxOperations) {
+		together := make([]Change, len(chunk))
+		for n, i := range chunk {
+			together[n] = changes[i]
+		}
+		for n, result := range c.applyTogether(ctx, together) {
+			results[chunk[n]] = result
+		}
+	}
 }
 
 // applyTogether applies changes that fit in one transaction. Consul carries out

@@ -28,19 +28,21 @@ const (
 	memberFailed = 4
 )
 
-// forceLeave has Consul forget the agents of the nodes that are to be deleted,
-// and returns the errors of the changes, by their index. Without that, Consul's
+// forceLeave has Consul forget the agents of the nodes that the changes of these
+// indexes delete, and returns the errors, by index. Without that, Consul's
 // leader would register a node again whose agent it takes for alive, and all
 // agents would try for long to reach one that failed.
-func (c *Catalog) forceLeave(ctx context.Context, changes []Change) map[int]error {
-	agents := map[int]string{}
-	for i, change := range changes {
-		if change.Action == Delete && change.Agent {
-			agents[i] = change.Node
-		}
-	}
-	if len(agents) == 0 {
+//
+// It takes half of the time that is left at most: the nodes are to be deleted
+// whatever became of their agents.
+func (c *Catalog) forceLeave(ctx context.Context, changes []Change, indexes []int) map[int]error {
+	if len(indexes) == 0 {
 		return nil
+	}
+	if end, bounded := ctx.Deadline(); bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
 	}
 	var errs map[int]error
 	err := c.servers.Do(ctx, func(attempt context.Context, client *api.Client) error {
@@ -55,7 +57,8 @@ func (c *Catalog) forceLeave(ctx context.Context, changes []Change) map[int]erro
 			joined  error
 		)
 		errs = map[int]error{}
-		for i, node := range agents {
+		for _, i := range indexes {
+			node := changes[i].Node
 			all.Go(func() {
 				leaving <- struct{}{}
 				defer func() { <-leaving }()
@@ -73,8 +76,8 @@ func (c *Catalog) forceLeave(ctx context.Context, changes []Change) map[int]erro
 	})
 	if err != nil && len(errs) == 0 {
 		errs = map[int]error{}
-		for i, node := range agents {
-			errs[i] = fmt.Errorf("force agent %s to leave: %w", node, err)
+		for _, i := range indexes {
+			errs[i] = fmt.Errorf("force agent %s to leave: %w", changes[i].Node, err)
 		}
 	}
 	return errs

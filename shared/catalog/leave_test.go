@@ -2,7 +2,16 @@ package catalog
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +105,39 @@ func TestAgentsOfDeadTasksOnConsul(t *testing.T) {
 	})
 	if status := memberStatus(t, server.Client, live); status != 1 {
 		t.Errorf("the agent that lives has the status %d", status)
+	}
+}
+
+// Whatever keeps agents from leaving, drains don't wait for it, and the nodes are
+// deleted in time.
+func TestNothingWaitsForAgentsOnConsul(t *testing.T) {
+	server := consultest.Start(t)
+	stops, gone := register(t, server.Client, "1a"), register(t, server.Client, "2b")
+	var asked atomic.Int32
+	way := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: net.JoinHostPort(server.Addr.String(), strconv.Itoa(consultest.HTTPPort))})
+	}}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/agent/members" {
+			way.ServeHTTP(w, r)
+			return
+		}
+		if asked.Add(1) == 1 && checksOf(t, server.Client, stops).AggregatedStatus() != api.HealthCritical {
+			t.Error("the drain waits for the agents")
+		}
+		http.Error(w, "not now", http.StatusInternalServerError)
+	}))
+	t.Cleanup(front.Close)
+	at := netip.MustParseAddrPort(front.Listener.Addr().String())
+	catalog, _ := newCatalog(t, at.Addr(), int(at.Port()))
+	catalog.ForceLeave = true
+
+	results := catalog.Apply(within(t, 2*time.Second), []Change{{Node: gone, Action: Delete, Agent: true}, drain(stops)})
+	if results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "force agent "+gone+" to leave") || results[1].Err != nil {
+		t.Errorf("the results are %+v", results)
+	}
+	if nodes := nodesOf(t, server.Client); !slices.Equal(nodes, []string{stops}) {
+		t.Errorf("the nodes are %v", nodes)
 	}
 }
 
