@@ -105,6 +105,13 @@ var deeds = map[string]func(*api.Client) error{
 		_, err := c.Operator().AutopilotGetConfiguration(nil)
 		return err
 	},
+	"replace the mesh's certificate authority": func(c *api.Client) error {
+		config, _, err := c.Connect().CAGetConfig(nil)
+		if err == nil {
+			_, err = c.Connect().CASetConfig(config, nil)
+		}
+		return err
+	},
 	"read a server's configuration": func(c *api.Client) error {
 		_, err := c.Agent().Self()
 		return err
@@ -285,7 +292,7 @@ func TestRightsWithClientAgentsOnConsul(t *testing.T) {
 		}
 	}
 	nodes := []string{"deregister a node of a task", "register a node of a task"}
-	forces := append([]string{"change how Consul is operated", "force an agent to leave"}, nodes...)
+	forces := append([]string{"change how Consul is operated", "force an agent to leave", "replace the mesh's certificate authority"}, nodes...)
 	for role, may := range map[string][]string{
 		s.TasksMethod + "-task":                 nodes,
 		s.FunctionsMethod + "-deregister-tasks": forces,

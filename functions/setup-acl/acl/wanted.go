@@ -33,7 +33,8 @@ const agentRules = `agent_prefix "ecs-" { policy = "write" }
 `
 
 // To force another agent to leave takes the right to operate Consul as a whole,
-// from which Consul would derive those that are denied here.
+// the mesh's certificate authority included, for which there is no rule of its
+// own. Consul would derive from it what is denied here.
 const forceLeaveRules = `operator = "write"
 mesh = "deny"
 peering = "deny"
