@@ -38,7 +38,8 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 	look := due || s.awaitsPassing()
 	renew := kept && s.renewDue()
 	ask := kept && s.upkeep.askDue(s.Now())
-	if !look && !renew && !ask && len(task.Containers) == 0 {
+	behind := kept && s.upkeep.AgentBehind
+	if !look && !renew && !ask && !behind && len(task.Containers) == 0 {
 		return nil
 	}
 	meta, err := s.metadata()
@@ -58,7 +59,7 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 	if err := s.reach(ctx); err != nil {
 		return err
 	}
-	err = s.speakToAgent(ctx, meta, look, alive)
+	err = s.speakToAgent(ctx, meta, look, alive, behind)
 	if due {
 		s.noteWhetherJoined(ctx)
 	}
@@ -77,9 +78,14 @@ func (s *synchronization) awaitsPassing() bool {
 	return err != nil && s.Volume.Writable()
 }
 
-func (s *synchronization) speakToAgent(ctx context.Context, meta taskmeta.Task, look, alive bool) error {
+func (s *synchronization) speakToAgent(ctx context.Context, meta taskmeta.Task, look, alive, behind bool) error {
 	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
 	defer cancel()
+	if behind {
+		if err := s.writeToAgent(ctx); err != nil {
+			return err
+		}
+	}
 	if alive && len(s.task.Containers) > 0 {
 		err := s.tellContainers(ctx, meta)
 		var refused api.StatusError
@@ -213,9 +219,15 @@ func (s *synchronization) writeToAgent(ctx context.Context) error {
 	if err := s.giveToken(ctx); err != nil {
 		return err
 	}
-	return s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		return s.task.Registration.WriteToAgent(ctx, client, s.task.Agent.Agent, s.task.Checks)
 	})
+	if err == nil && s.upkeep.AgentBehind {
+		next := s.upkeep
+		next.AgentBehind = false
+		s.keep(next)
+	}
+	return err
 }
 
 func (s *synchronization) giveToken(ctx context.Context) error {

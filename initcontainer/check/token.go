@@ -54,7 +54,7 @@ func (s *synchronization) renewInTime(ctx context.Context) {
 		defer cancel()
 	}
 	if err := s.renew(ctx); err != nil {
-		s.Log.Warn("the ACL token stays as it is", "error", err)
+		s.Log.Warn("the ACL token is not renewed", "error", err)
 	}
 }
 
@@ -128,16 +128,21 @@ func (s *synchronization) renew(ctx context.Context) error {
 	if err != nil {
 		user = os.Geteuid()
 	}
+	if s.task.Agent != nil {
+		next := s.upkeep
+		next.AgentBehind = true
+		if err := s.note(next); err != nil {
+			return fmt.Errorf("renew the ACL token: %w", err)
+		}
+	}
 	if err := s.Volume.WritePrivate(s.Volume.LiveToken(), content, user); err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
 	s.servers.UseToken(got.Secret, time.Now())
-	if s.task.Agent != nil {
-		if err := s.writeToAgent(ctx); err != nil {
-			return fmt.Errorf("renew the ACL token: %w", err)
-		}
-	}
 	s.Log.Info("the ACL token was renewed", "accessor", got.AccessorID)
 	s.keep(s.upkeep.renewed(s.Now(), got.RenewAt()))
+	if s.task.Agent != nil {
+		return s.writeToAgent(ctx) // the next runs try again
+	}
 	return nil
 }

@@ -38,6 +38,10 @@ type upkeep struct {
 	// later is lost, and not just on its way.
 	TokenKnown bool `json:",omitempty"`
 
+	// AgentBehind is true from when Envoy is about to get another token until
+	// the task's own agent has it, too.
+	AgentBehind bool `json:",omitempty"`
+
 	// TriedAt is when the task tried last to register again, and WatchUntil
 	// until when it is watched whether ECS was stopping it meanwhile.
 	TriedAt    time.Time `json:",omitzero"`
