@@ -22,7 +22,8 @@ const (
 	excludedUser = 2000
 	webConfig    = `"service": {"name": "web", "port": 9090, "checks": [{"name": "up", "tcp": "127.0.0.1:9090"}]},
 		"transparentProxy": {"excludeOutboundPorts": [8081], "excludeOutboundCIDRs": ["10.0.9.0/24"], "excludeUIDs": ["2000"]}`
-	apiConfig = `"service": {"name": "api", "port": 9090, "checks": [{"name": "up", "tcp": "127.0.0.1:9090"}]}, "transparentProxy": {"excludeInboundPorts": [9091]}`
+	apiConfig = `"service": {"name": "api", "port": 9090, "checks": [{"name": "up", "tcp": "127.0.0.1:9090"}]},
+		"proxy": {"expose": {"paths": [{"listenerPort": 9092, "path": "/", "localPathPort": 9090}]}}, "transparentProxy": {"excludeInboundPorts": [9091]}`
 )
 
 func TestTransparentProxy(t *testing.T) {
@@ -68,6 +69,11 @@ func TestTransparentProxy(t *testing.T) {
 	})
 	t.Run("an excluded inbound port", func(t *testing.T) {
 		if answer, err := get(&w.Namespace, 0, "http://10.0.1.6:9091/"); err != nil || answer != "api itself" {
+			t.Errorf("got %q, %v", answer, err)
+		}
+	})
+	t.Run("an exposed path", func(t *testing.T) {
+		if answer, err := get(&w.Namespace, 0, "http://10.0.1.6:9092/"); err != nil || answer != "api" {
 			t.Errorf("got %q, %v", answer, err)
 		}
 	})

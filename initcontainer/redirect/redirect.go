@@ -68,6 +68,9 @@ func (r Redirection) layout(into iptables.Provider) iptables.Config {
 			layout.ExcludeInboundPorts = append(layout.ExcludeInboundPorts, strconv.Itoa(int(stats.Port())))
 		}
 	}
+	for _, exposed := range r.Proxy.Expose.Paths { // who calls these isn't in the mesh
+		layout.ExcludeInboundPorts = append(layout.ExcludeInboundPorts, strconv.Itoa(exposed.ListenerPort))
+	}
 	if r.ConsulDNS {
 		layout.ConsulDNSIP, layout.ConsulDNSPort = r.dnsAddress(), config.DefaultDNSPort
 	}

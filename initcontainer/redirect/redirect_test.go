@@ -22,7 +22,7 @@ var some = Redirection{
 	EnvoyUser: 101,
 	Proxy: config.Proxy{PublicListenerPort: 20001, HealthCheckPort: 22001, AdminBindPort: 19001, Envoy: config.EnvoySettings{
 		PrometheusBindAddr: netip.MustParseAddrPort("0.0.0.0:9102"), StatsBindAddr: netip.MustParseAddrPort("0.0.0.0:9103"),
-	}},
+	}, Expose: config.Expose{Paths: []config.ExposePath{{ListenerPort: 9104, Path: "/health", LocalPathPort: 8080, Protocol: "http"}}}},
 }
 
 // TestTransaction is for what the kernel is asked, in one step. What comes of it
@@ -67,6 +67,7 @@ func TestTransaction(t *testing.T) {
 -I CONSUL_PROXY_INBOUND -p tcp --dport 81 -j RETURN
 -I CONSUL_PROXY_INBOUND -p tcp --dport 9102 -j RETURN
 -I CONSUL_PROXY_INBOUND -p tcp --dport 9103 -j RETURN
+-I CONSUL_PROXY_INBOUND -p tcp --dport 9104 -j RETURN
 COMMIT
 `
 	if diff := cmp.Diff(want, got); diff != "" {
