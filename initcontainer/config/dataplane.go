@@ -56,6 +56,9 @@ func readDataplane(root *document, cfg Config) *DataplaneSettings {
 	if addr, err := netip.ParseAddr(settings.DNSBindAddress); err != nil || !addr.IsLoopback() {
 		dns.fault("bindAddress", show(settings.DNSBindAddress), "want a loopback address such as 127.0.0.1: consul-dataplane takes no other")
 	}
+	if cfg.redirectedDNS() != 0 && settings.DNSBindAddress != DefaultClientAddress {
+		dns.fault("bindAddress", show(settings.DNSBindAddress), "want "+DefaultClientAddress+", or nothing: transparentProxy.consulDNS sends the task's questions there")
+	}
 	if want := cfg.redirectedDNS(); want != 0 && settings.DNSBindPort != want {
 		dns.fault("bindPort", show(settings.DNSBindPort), fmt.Sprintf("want %d, or nothing: transparentProxy.consulDNS sends the task's questions there", want))
 	}

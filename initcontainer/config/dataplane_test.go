@@ -59,8 +59,8 @@ func TestFaultsOfDataplane(t *testing.T) {
 			map[string]string{"dataplane.dnsServer.bindPort": "19000", "dataplane.envoy.gracefulPort": "8080", "dataplane.telemetry.prometheus.mergePort": "9102"},
 		},
 		"questions sent elsewhere": {
-			`"topology": "dataplane", "transparentProxy": {"consulDNS": {"enabled": true}}, "dataplane": {"dnsServer": {"bindPort": 53}}`,
-			map[string]string{"dataplane.dnsServer.bindPort": "53"},
+			`"topology": "dataplane", "transparentProxy": {"consulDNS": {"enabled": true}}, "dataplane": {"dnsServer": {"bindAddress": "127.0.0.2", "bindPort": 53}}`,
+			map[string]string{"dataplane.dnsServer.bindAddress": `"127.0.0.2"`, "dataplane.dnsServer.bindPort": "53"},
 		},
 		"everything": {
 			`"topology": "dataplane", "dataplane": {"mode": "sidecar", "dnsServer": {"bindAddress": "0.0.0.0", "bindPort": -1, "x": 1}, "envoy": {"concurrency": 0, "adminBindPort": 1},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 )
 
 // OutboundListenerPort is where a transparent proxy takes what the application
@@ -53,8 +52,11 @@ func readTransparentProxy(root *document, cfg Config) *TransparentProxy {
 		// The servers' addresses change, which rules in the kernel can't follow.
 		dns.fault("enabled", "true", "in the topology "+Direct+" nothing in the task answers DNS; forward the domain consul to port 8600 of the Consul servers in your VPC, as Route 53 Resolver can, or use the topology "+Dataplane+" or "+ClientAgent)
 	}
-	if client := cfg.ConsulClient; proxy.ConsulDNS && client != nil && strings.Contains(client.Address, ":") {
-		dns.fault("enabled", "true", "IPv6 is not redirected, and consulClient.address is "+client.Address+"; set that to "+DefaultClientAddress)
+	if client := cfg.ConsulClient; proxy.ConsulDNS && client != nil {
+		// What is sent to 0.0.0.0 is on its way to 127.0.0.1 before rules see it.
+		if addr, err := netip.ParseAddr(client.Address); err == nil && (!addr.Is4() || addr.IsUnspecified()) {
+			dns.fault("enabled", "true", "questions are redirected to one IPv4 address, and consulClient.address is "+client.Address+"; set that to "+DefaultClientAddress)
+		}
 	}
 	return proxy
 }

@@ -64,6 +64,7 @@ func TestFaultsOfATransparentProxy(t *testing.T) {
 		}},
 		{`{"consulDNS": {"enabled": true, "port": 53}}`, someService, map[string]string{"transparentProxy.consulDNS.enabled": "true", "transparentProxy.consulDNS.port": "an unknown field"}},
 		{`{"consulDNS": {"enabled": true}}`, someService + `, "topology": "client-agent", "consulClient": {"address": "::1"}`, map[string]string{"transparentProxy.consulDNS.enabled": "true"}},
+		{`{"consulDNS": {"enabled": true}}`, someService + `, "topology": "client-agent", "consulClient": {"address": "0.0.0.0"}`, map[string]string{"transparentProxy.consulDNS.enabled": "true"}},
 		{`{}`, `"service": {"port": 15001}`, map[string]string{"service.port": "15001"}},
 	} {
 		_, err := Read(withTransparentProxy(c.object, c.fields))
