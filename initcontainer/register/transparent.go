@@ -23,6 +23,10 @@ func (r Registrar) transparent(ctx context.Context, task taskmeta.Task, address 
 	if user < 0 {
 		user = volume.EnvoyUser
 	}
+	// It is root's, but where the image declares it.
+	if err := volume.Volume(r.Config.BootstrapDir).GiveTo(user); err != nil {
+		return nil, err
+	}
 	back, err := redirect.As(user)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -20,6 +21,41 @@ func TestAFileThatCannotBeGivenAwayIsNotWritten(t *testing.T) {
 	}
 	if names := list(t, v.Live()); len(names) != 0 {
 		t.Errorf("%s is left", names)
+	}
+}
+
+// TestAVolumeIsGivenToWhoWritesToIt is for one that is root's, as where no image
+// declares it.
+func TestAVolumeIsGivenToWhoWritesToIt(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives a folder away")
+	}
+	other := os.Geteuid() + 1
+	v := Volume(t.TempDir())
+	for range 2 { // the second time it is that user's
+		if err := v.GiveTo(other); err != nil {
+			t.Fatal(err)
+		}
+		if owner, err := OwnerOf(string(v)); err != nil || owner != other {
+			t.Fatalf("it belongs to %d, %v", owner, err)
+		}
+	}
+	if err := Volume(filepath.Join(string(v), "none")).GiveTo(other); err != nil {
+		t.Errorf("one that isn't there: %v", err)
+	}
+	dropChown(t)
+	if err := v.GiveTo(other); err != nil {
+		t.Errorf("its own, without the right to give: %v", err)
+	}
+	roots := Volume(t.TempDir())
+	if err := roots.GiveTo(other); err == nil || !strings.Contains(err.Error(), "CAP_CHOWN") {
+		t.Errorf("without the right to give: %v", err)
+	}
+	if err := os.Chmod(string(roots), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := roots.GiveTo(other); err != nil {
+		t.Errorf("everybody's: %v", err)
 	}
 }
 

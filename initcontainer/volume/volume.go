@@ -123,6 +123,26 @@ func (v Volume) PrepareClient(user int) error {
 	return nil
 }
 
+// GiveTo has the volume belong to the user who is to write to it, unless that may
+// write already. One that isn't there is left to Prepare.
+func (v Volume) GiveTo(user int) error {
+	const everybody = 0o002
+	info, err := os.Stat(string(v))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return v.explain("look at", err)
+	}
+	if int(info.Sys().(*syscall.Stat_t).Uid) == user || info.Mode().Perm()&everybody != 0 {
+		return nil
+	}
+	if err := os.Chown(string(v), user, -1); err != nil {
+		return fmt.Errorf("give the shared volume %s to user %d: %w; let this container have CAP_CHOWN, or mount the volume where the image declares it", string(v), user, err)
+	}
+	return nil
+}
+
 // Prepare creates the folders, and the link from Servers.
 func (v Volume) Prepare() error {
 	if err := os.MkdirAll(filepath.Dir(v.Binary()), executable); err != nil {
