@@ -110,6 +110,9 @@ func Read(getenv func(string) string) (Config, error) {
 	if faults := root.report.faults; len(faults) > 0 {
 		return Config{}, &InvalidError{Variable: variable, Faults: faults}
 	}
+	if variable == LegacyVariable {
+		warnOfNoTransparentProxy(root, cfg)
+	}
 	cfg.Warnings = root.report.warnings
 	return cfg, nil
 }

@@ -117,7 +117,7 @@ func TestNullCountsAsAbsentAsInConsulECS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"consulServers.skipServerWatch has no meaning in ecsmesh and is ignored"}; !cmp.Equal(want, got.Warnings) {
+	if want := []string{"consulServers.skipServerWatch has no meaning in ecsmesh and is ignored", noTransparentProxy}; !cmp.Equal(want, got.Warnings) {
 		t.Error(cmp.Diff(want, got.Warnings))
 	}
 	if addrs, ok := got.ConsulServers.Addresses(); !ok || len(addrs) != 1 {

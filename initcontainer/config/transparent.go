@@ -24,7 +24,8 @@ type TransparentProxy struct {
 }
 
 // readTransparentProxy returns nil where it is off. As in consul-ecs it is on
-// where the object is there and doesn't say.
+// where the object is there and doesn't say; without the object it is off, since
+// most tasks can't have it.
 func readTransparentProxy(root *document, cfg Config) *TransparentProxy {
 	d := root.object("transparentProxy")
 	if d == nil {
@@ -59,6 +60,15 @@ func readTransparentProxy(root *document, cfg Config) *TransparentProxy {
 		}
 	}
 	return proxy
+}
+
+// warnOfNoTransparentProxy is for documents of consul-ecs, which has it on where
+// they don't have the object: without a word, what came by Envoy alone would
+// reach the application past it.
+func warnOfNoTransparentProxy(root *document, cfg Config) {
+	if cfg.Gateway == nil && !root.has("transparentProxy") {
+		root.report.warnings = append(root.report.warnings, "transparentProxy is off, since it is not there; consul-ecs 0.8 and newer have it on then: set transparentProxy.enabled to what is wanted")
+	}
 }
 
 func (d *document) ports(name string) []int {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,6 +43,29 @@ func TestTransparentProxyIsRead(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got.TransparentProxy, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 			t.Errorf("%s:\n%s", object, diff)
+		}
+	}
+}
+
+const noTransparentProxy = "transparentProxy is off, since it is not there; consul-ecs 0.8 and newer have it on then: set transparentProxy.enabled to what is wanted"
+
+// TestATransparentProxyThatConsulECSWouldHaveIsMissed is for what would be other
+// than it was without a word.
+func TestATransparentProxyThatConsulECSWouldHaveIsMissed(t *testing.T) {
+	for _, c := range []struct {
+		variable, fields string
+		want             []string
+	}{
+		{LegacyVariable, someService, []string{noTransparentProxy}},
+		{LegacyVariable, someService + `, "transparentProxy": null`, []string{noTransparentProxy}},
+		{LegacyVariable, someService + `, "transparentProxy": {"enabled": false}`, nil},
+		{LegacyVariable, someService + `, "transparentProxy": {}`, nil},
+		{LegacyVariable, `"gateway": {"kind": "mesh-gateway"}`, nil},
+		{Variable, someService, nil},
+	} {
+		got, err := Read(env(c.variable, `{`+plaintext+`, `+c.fields+`}`))
+		if err != nil || !slices.Equal(got.Warnings, c.want) {
+			t.Errorf("%s, %s: %q, %v", c.variable, c.fields, got.Warnings, err)
 		}
 	}
 }
