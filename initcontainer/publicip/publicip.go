@@ -178,7 +178,7 @@ func read(body []byte, own Interface) (netip.Addr, error) {
 	case found > 1:
 		return netip.Addr{}, &Error{fmt.Sprintf("EC2 knows %d such interfaces, in several VPCs", found)}
 	case public == "":
-		return netip.Addr{}, &Error{"it has none; set assignPublicIp of the ECS service to ENABLED, in a subnet with an internet gateway"}
+		return netip.Addr{}, &Error{"it has none; on Fargate, set assignPublicIp of the ECS service to ENABLED, in a subnet with an internet gateway; on EC2, ECS gives tasks none, so set gateway.wanAddress.address to that of a load balancer"}
 	}
 	addr, err := netip.ParseAddr(public)
 	if err != nil {
