@@ -39,16 +39,15 @@ func (r Run) leaveToAgent(ctx context.Context, task Task) error {
 	renew := kept && s.renewDue()
 	ask := kept && s.upkeep.askDue(s.Now())
 	behind := kept && s.upkeep.AgentBehind
+	meta, err := s.metadata()
+	alive := err == nil
+	if alive && meta.Stopping() {
+		return s.drain(ctx)
+	}
 	if !look && !renew && !ask && !behind && len(task.Containers) == 0 {
 		return nil
 	}
-	meta, err := s.metadata()
-	alive := err == nil
-	switch {
-	case alive && meta.Stopping():
-		s.Log.Info("the task is stopping; the Consul client is left as it is")
-		return nil
-	case !alive:
+	if !alive {
 		s.Log.Warn("not known whether the task is stopping", "error", err)
 	}
 	if due {

@@ -42,6 +42,9 @@ type upkeep struct {
 	// the task's own agent has it, too.
 	AgentBehind bool `json:",omitempty"`
 
+	// Drained is true once the task's own agent knows that the task is stopping.
+	Drained bool `json:",omitempty"`
+
 	// TriedAt is when the task tried last to register again, and WatchUntil
 	// until when it is watched whether ECS was stopping it meanwhile.
 	TriedAt    time.Time `json:",omitzero"`

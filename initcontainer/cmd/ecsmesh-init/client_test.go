@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,6 +143,36 @@ func TestTwoTasksWithConsulClients(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestAConsulClientDrainsATaskThatStops has it do so by itself: it would take
+// the drain of the functions, of which it knows nothing, for a mistake.
+func TestAConsulClientDrainsATaskThatStops(t *testing.T) {
+	server := consultest.Start(t)
+	task := startClientTask(t, server, fmt.Sprintf(clientService, "api", "", ""))
+	serveAt(t, task.address, 8080, "api")
+	task.awaitStatus(t, server, "api-sidecar-proxy", api.HealthPassing)
+	task.stopping.Store(true)
+	for range 2 {
+		if code, log := task.check(t); code != 0 {
+			t.Fatalf("exit %d:\n%s", code, log)
+		}
+	}
+	task.awaitStatus(t, server, "api", api.HealthCritical)
+	task.awaitStatus(t, server, "api-sidecar-proxy", api.HealthCritical)
+	checks, _, err := server.Client.Health().Node("ecs-"+task.id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if drained := slices.ContainsFunc(checks, func(c *api.HealthCheck) bool {
+		return c.CheckID == "ecsmesh-lifecycle" && c.Notes == "the task is stopping"
+	}); !drained {
+		t.Errorf("the servers have the checks %s", asText(checks))
+	}
+	// What an agent has itself, it never takes away from the servers.
+	if has, err := task.agent.Agent().Checks(); err != nil || has["ecsmesh-lifecycle"] == nil {
+		t.Errorf("the Consul client has the checks %s, %v", asText(has), err)
+	}
 }
 
 // TestAConsulClientThatForgot starts anew without what it kept.

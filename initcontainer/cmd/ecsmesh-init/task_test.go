@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,10 +29,11 @@ import (
 // meshTask is a task at an address of its own, with its program, a real Envoy
 // and Envoy's health check.
 type meshTask struct {
-	id      string
-	address string
-	env     []string
-	volume  string
+	id       string
+	address  string
+	env      []string
+	volume   string
+	stopping atomic.Bool // as ECS says within the task
 }
 
 // startTask registers a task and runs its Envoy until the test ends. OWN in the
@@ -56,7 +58,11 @@ func newTask(t *testing.T) *meshTask {
 		volume:  t.TempDir(),
 	}
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": "RUNNING", "Containers": [{"Name": "app", "Health": {"status": "HEALTHY"}, "Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, task.address)
+		desired := "RUNNING"
+		if task.stopping.Load() {
+			desired = "STOPPED"
+		}
+		fmt.Fprintf(w, `{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/%s", "Family": "Gateway", "DesiredStatus": %q, "Containers": [{"Name": "app", "Health": {"status": "HEALTHY"}, "Networks": [{"NetworkMode": "awsvpc", "IPv4Addresses": [%q]}]}]}`, task.id, desired, task.address)
 	}))
 	t.Cleanup(metadata.Close)
 	task.env = []string{"PATH=" + os.Getenv("PATH"), "ECS_CONTAINER_METADATA_URI_V4=" + metadata.URL}
