@@ -30,7 +30,7 @@ func record(b *testing.B, figure results.Figure) {
 	defer measured.Unlock()
 	measured.figures = append(measured.figures, figure)
 	target := ""
-	if figure.Target != 0 {
+	if figure.Aimed() {
 		target = fmt.Sprintf(" (at most %g)", figure.Target)
 	}
 	fmt.Printf("    %-44s %-28s %10.4g %s%s\n", figure.Subject, figure.Quantity, figure.Value, figure.Unit, target)

@@ -35,18 +35,27 @@ type Figure struct {
 	Benchmark string // such as TaskStart
 	Subject   string // what was measured, such as "ecsmesh-init register"
 	Quantity  string // of it, such as "CPU"
-	Unit      string // such as ms, MiB, or "" for a ratio or a number of things
+	Unit      string // such as ms, MB, Times, or "" for a number of things
 	Value     float64
 
 	// Target is what the value is to be at most; 0 where it only informs.
 	Target float64 `json:",omitzero"`
 
+	// Nothing tells that the target is 0.
+	Nothing bool `json:",omitzero"`
+
 	// Samples are what the value is made of, such as every task's time.
 	Samples []float64 `json:",omitempty"`
 }
 
+// Times is the unit of a ratio: so many times as much as what the quantity names.
+const Times = "×"
+
+// Aimed tells whether there is a target.
+func (f Figure) Aimed() bool { return f.Target != 0 || f.Nothing }
+
 // Met tells whether the value is as good as it is to be.
-func (f Figure) Met() bool { return f.Target == 0 || f.Value <= f.Target }
+func (f Figure) Met() bool { return !f.Aimed() || f.Value <= f.Target }
 
 // Quantile is the smallest of the samples that a share of them, from 0 to 1, is
 // not above. There must be one.
