@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e fuzz bench lint golden clean tools test-tools check go
+.PHONY: help build image demo test test-unit test-e2e fuzz bench lint golden clean tools test-tools bench-tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -53,7 +53,7 @@ fuzz: go ## Try made-up input on all that reads from outside; FUZZTIME=10s each,
 # One thing is measured at a time, and once: each benchmark repeats by itself what varies. PEER='command' is another
 # that BenchmarkTaskStart runs beside ecsmesh-init.
 BENCH ?= .
-bench: tools build ## Measure what ecsmesh costs: BENCH=pattern for some, PEER='command' to compare a task's start with
+bench: tools bench-tools build ## Measure what ecsmesh costs: BENCH=pattern for some, PEER='command' to compare a task's start with
 	PEER='$(PEER)' go test ./e2e/bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 20m
 
 build: dist/ecsmesh-init $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init and dist/<function>/bootstrap for this host
@@ -97,6 +97,9 @@ clean: ## Remove what was built (.tools, which took minutes, stays)
 
 tools: go ## Install Consul, Envoy and the AWS emulator into .tools
 	@e2e/tools/setup.sh
+
+bench-tools: go
+	@e2e/tools/setup.sh bench
 
 test-tools: go
 	@e2e/tools/setup.sh test

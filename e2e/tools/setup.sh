@@ -9,9 +9,13 @@
 #
 #   iptables    what the init container's image with iptables has of it, out of Debian's packages
 #
-# and, when it is called as `setup.sh lint`, what only `make lint` runs:
+# when it is called as `setup.sh lint`, what only `make lint` runs:
 #
 #   lint        Python with checkov, as requirements-lint.txt pins it
+#
+# and, when it is called as `setup.sh bench`, what only `make bench` runs:
+#
+#   bin/aws-lambda-rie  AWS's emulator of Lambda's runtime, out of the Python wheel that requirements-bench.txt pins
 #
 # What is there stays, so a second run does nothing. A run that was interrupted is finished by the next one,
 # and two at once take turns.
@@ -52,6 +56,7 @@ complete() {
 venv_complete() { [[ -x $tools/bin/envoy ]] && made_from requirements.txt "$tools/venv"; }
 lint_complete() { made_from requirements-lint.txt "$tools/lint"; }
 consul_complete() { [[ -x $tools/bin/consul ]]; }
+rie_complete() { [[ -x $tools/bin/aws-lambda-rie && -f $tools/rie/stamp && $(<"$tools/rie/stamp") == "$(<"$here/requirements-bench.txt")" ]]; }
 iptables_complete() { [[ -f $tools/iptables/stamp && $(<"$tools/iptables/stamp") == "$(<"$root/initcontainer/iptables.sh")" ]]; }
 
 made_from() { [[ -f $2/stamp && $(<"$2/stamp") == "$(stamp "$1" "$2")" ]]; }
@@ -136,6 +141,24 @@ install_iptables() {
   put iptables
 }
 
+# The emulator comes with AWS's SAM CLI, of which nothing else is installed.
+install_rie() {
+  local wheel=samcli/local/rapid/aws-lambda-rie-$(uname -m)
+  wheel=${wheel/aarch64/arm64}
+  made=$tools/rie-$$
+  mkdir "$made"
+  slowly "fetching AWS's emulator of Lambda's runtime from PyPI, once, some seconds" \
+    "$tools/venv/bin/python" -m pip download --disable-pip-version-check --no-input --only-binary :all: --no-deps \
+    --require-hashes --requirement requirements-bench.txt --dest "$made" ||
+    stop "the emulator of Lambda's runtime can't be fetched: pip needs PyPI or a mirror of it" "the end of $log says:" "$(tail -n 5 "$log")"
+  "$tools/venv/bin/python" -m zipfile -e "$made"/*.whl "$made" && mv "$made/$wheel" "$made/aws-lambda-rie" && chmod +x "$made/aws-lambda-rie" ||
+    stop "AWS's SAM CLI has no emulator of Lambda's runtime for $(uname -m)"
+  find "$made" -mindepth 1 -maxdepth 1 ! -name aws-lambda-rie -exec rm -rf {} +
+  cp requirements-bench.txt "$made/stamp"
+  put rie
+  link ../rie/aws-lambda-rie "$tools/bin/aws-lambda-rie"
+}
+
 new_enough() {
   local version
   version=$("$1" version 2>/dev/null | sed -n '1s/^Consul v//p') || return 1
@@ -173,5 +196,6 @@ case ${1-} in
 '') main venv consul ;;
 test) main iptables ;;
 lint) main lint ;;
+bench) main venv rie ;;
 *) stop "there is nothing called $1 to install" ;;
 esac

@@ -23,6 +23,9 @@ func Python() (string, error) { return installed("venv/bin/python") }
 // Iptables is the folder with what the image of the init container has of iptables.
 func Iptables() (string, error) { return find(".tools", "iptables", "make test-tools") }
 
+// RIE is the path of AWS's runtime interface emulator, which runs a Lambda function.
+func RIE() (string, error) { return find(".tools", "bin/aws-lambda-rie", "make bench-tools") }
+
 // Dist is the path of something that `make build` writes, such as "ecsmesh-init" or "deregister-tasks/bootstrap".
 func Dist(name string) (string, error) { return find("dist", name, "make build") }
 

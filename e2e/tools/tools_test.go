@@ -39,7 +39,7 @@ func TestMissingProgramSaysWhatToDo(t *testing.T) {
 	}
 	t.Chdir(inside)
 	dist := func() (string, error) { return Dist("ecsmesh-init") }
-	for target, find := range map[string]func() (string, error){"make tools": Consul, "make test-tools": Iptables, "make build": dist} {
+	for target, find := range map[string]func() (string, error){"make tools": Consul, "make test-tools": Iptables, "make bench-tools": RIE, "make build": dist} {
 		if path, err := find(); err == nil || !strings.Contains(err.Error(), target) {
 			t.Errorf("found %q, %v, want an error that says `%s`", path, err, target)
 		}
