@@ -182,10 +182,10 @@ func (s *surroundings) recordRest(b *testing.B, envoy *os.Process) {
 	if ofEnvoy == 0 {
 		b.Fatal("Envoy is not among the task's processes")
 	}
-	const rest = "at rest, beside the application and Envoy"
-	record(b, results.Figure{Subject: rest, Quantity: "processes", Value: float64(processes), Nothing: true})
-	record(b, results.Figure{Subject: rest, Quantity: "memory", Unit: "MB", Value: megabytes(memory), Nothing: true})
-	record(b, results.Figure{Subject: "at rest, Envoy", Quantity: "memory", Unit: "MB", Value: megabytes(ofEnvoy)})
+	const rest = "beside the application and Envoy"
+	record(b, results.Figure{Benchmark: "Rest", Subject: rest, Quantity: "processes", Value: float64(processes), Nothing: true})
+	record(b, results.Figure{Benchmark: "Rest", Subject: rest, Quantity: "memory", Unit: "MB", Value: megabytes(memory), Nothing: true})
+	record(b, results.Figure{Benchmark: "Rest", Subject: "Envoy", Quantity: "memory", Unit: "MB", Value: megabytes(ofEnvoy)})
 }
 
 func residentBytes(process string) (int64, error) {

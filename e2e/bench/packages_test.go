@@ -40,7 +40,7 @@ func recordPackages(b *testing.B, subject string, p program, env []string) {
 		totals = append(totals, total)
 	}
 	note := func(subject string, took []float64) {
-		record(b, results.Figure{Benchmark: "Initialization", Subject: subject, Quantity: "initialization of packages", Unit: "ms", Value: median(took)})
+		record(b, results.Figure{Benchmark: "Initialization", Subject: subject, Quantity: "time before main begins", Unit: "ms", Value: median(took)})
 	}
 	note(subject, totals)
 	names := slices.SortedFunc(maps.Keys(each), func(x, y string) int { return cmp.Compare(median(each[y]), median(each[x])) })
