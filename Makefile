@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e fuzz bench lint golden clean tools test-tools bench-tools check go
+.PHONY: help build image demo test test-unit test-e2e fuzz bench bench-report lint golden clean tools test-tools bench-tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -25,7 +25,7 @@ LICENSES = Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT,MPL-2.0
 help: ## Show this list
 	@echo 'ecsmesh puts AWS ECS tasks into a Consul service mesh.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Start with `make demo`. It needs Linux, Go 1.26, Python 3.10, git, make and gcc, and the first time some minutes.'
 
@@ -55,6 +55,10 @@ fuzz: go ## Try made-up input on all that reads from outside; FUZZTIME=10s each,
 BENCH ?= .
 bench: tools bench-tools build ## Measure what ecsmesh costs: BENCH=pattern for some, PEER='command' to compare a task's start with
 	PEER='$(PEER)' go test ./e2e/bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 20m
+
+FROM ?= dist/bench.json
+bench-report: go ## Write docs/performance from what `make bench` measured; FROM=file
+	go run ./e2e/bench/report $(FROM)
 
 build: dist/ecsmesh-init $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init and dist/<function>/bootstrap for this host
 
