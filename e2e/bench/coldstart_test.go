@@ -23,7 +23,7 @@ import (
 
 const (
 	// coldStarts is how often each function starts.
-	coldStarts = 15
+	coldStarts = 30
 
 	// rieDeadline bounds one start of a function, which takes milliseconds.
 	rieDeadline = 10 * time.Second

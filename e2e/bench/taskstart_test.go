@@ -13,7 +13,7 @@ import (
 )
 
 // starts is how often each program starts the task.
-const starts = 30
+const starts = 50
 
 // The subjects of BenchmarkTaskStart.
 const (
