@@ -38,9 +38,14 @@ func record(b *testing.B, figure results.Figure) {
 
 // TestMain leaves the figures of a run in dist/bench.json, if there are any.
 func TestMain(m *testing.M) {
+	load, err := describeLoad()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if len(measured.figures) > 0 {
-		if err := leave(); err != nil {
+		if err := leave(load); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
@@ -48,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func leave() error {
+func leave(load float64) error {
 	root, err := tools.Root()
 	if err != nil {
 		return err
@@ -57,6 +62,7 @@ func leave() error {
 	if err != nil {
 		return err
 	}
+	machine.Load = load
 	commit, err := describeCommit(root)
 	if err != nil {
 		return err

@@ -41,6 +41,18 @@ func describeMachine() (results.Machine, error) {
 	return machine, err
 }
 
+// describeLoad is what else the machine has to do, before the benchmarks begin.
+func describeLoad() (load float64, err error) {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, err = fmt.Sscan(string(content), &load)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the machine's load: %w", err)
+	}
+	return load, nil
+}
+
 // field is the value of a name in a file of lines "name: value".
 func field(path, name string) (string, error) {
 	file, err := os.Open(path)

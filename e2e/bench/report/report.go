@@ -140,8 +140,8 @@ func fill(text string, blocks map[string]string) (string, error) {
 // describeRun tells of what the figures are.
 func describeRun(all results.Results) string {
 	m := all.Machine
-	return fmt.Sprintf("Commit `%s`, %s, on one machine with %d cores (%s), %.0f GiB and Linux %s, with Go %s, Consul %s and Envoy %s.\n",
-		all.Commit, all.Taken.Format("2 January 2006"), m.Cores, m.Processor, float64(m.MemoryMiB)/1024, m.Kernel, strings.TrimPrefix(m.Go, "go"), m.Consul, m.Envoy)
+	return fmt.Sprintf("Commit `%s`, %s, on one machine with %d cores (%s), %.0f GiB and Linux %s, with Go %s, Consul %s and Envoy %s. The load before the run was %s.\n",
+		all.Commit, all.Taken.Format("2 January 2006"), m.Cores, m.Processor, float64(m.MemoryMiB)/1024, m.Kernel, strings.TrimPrefix(m.Go, "go"), m.Consul, m.Envoy, number(m.Load))
 }
 
 // describeTargets says first which ones were missed.

@@ -28,6 +28,7 @@ type Machine struct {
 	Go        string
 	Consul    string
 	Envoy     string
+	Load      float64 // how many threads ran or waited for a core in the minute before
 }
 
 // Figure is one measured value.
