@@ -93,13 +93,14 @@ type benchmark struct {
 	figures []results.Figure
 }
 
-// byBenchmark keeps the figures' order.
+// byBenchmark keeps the figures' order. Those of a benchmark's parts are its own.
 func byBenchmark(figures []results.Figure) []benchmark {
 	var all []benchmark
 	for _, figure := range figures {
-		i := slices.IndexFunc(all, func(b benchmark) bool { return b.name == figure.Benchmark })
+		name, _, _ := strings.Cut(figure.Benchmark, "/")
+		i := slices.IndexFunc(all, func(b benchmark) bool { return b.name == name })
 		if i < 0 {
-			i, all = len(all), append(all, benchmark{name: figure.Benchmark})
+			i, all = len(all), append(all, benchmark{name: name})
 		}
 		all[i].figures = append(all[i].figures, figure)
 	}

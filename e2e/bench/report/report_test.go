@@ -42,7 +42,7 @@ func TestNumbers(t *testing.T) {
 var some = []results.Figure{
 	{Benchmark: "Stop", Subject: "one & only", Quantity: "gone", Unit: "ms", Value: 300, Target: 500, Samples: []float64{200, 300, 400}},
 	{Benchmark: "Stop", Subject: "one & only", Quantity: "events lost", Value: 1, Nothing: true},
-	{Benchmark: "Stop", Subject: "200 <at once>", Quantity: "gone", Unit: "ms", Value: 700},
+	{Benchmark: "Stop/200", Subject: "200 <at once>", Quantity: "gone", Unit: "ms", Value: 700},
 	{Benchmark: "Stop", Subject: "200 <at once>", Quantity: "gone, of one's", Unit: results.Times, Value: 2.333, Target: 2},
 }
 
