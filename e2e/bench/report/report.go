@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ecsmesh/e2e/bench/results"
+	"ecsmesh/e2e/cost/monthly"
 )
 
 // Files of docs/performance.
@@ -55,7 +56,8 @@ func render(all results.Results, folder string) (files map[string]string, err er
 		return nil, err
 	}
 	text := string(content)
-	files = map[string]string{targetsPlot: drawTargets(all.Figures)}
+	files = monthly.Default().Files()
+	files[targetsPlot] = drawTargets(all.Figures)
 	blocks := map[string]string{
 		runBlock:     describeRun(all),
 		targetsBlock: describeTargets(all.Figures) + image("Targets", targetsPlot),

@@ -9,6 +9,7 @@ import (
 // task is deployed once a day, and a tenth of them stops of itself.
 func small() Inputs {
 	in := Default()
+	in.Stack.SweepCalls.Value = 1
 	for input, value := range map[*Input]float64{
 		&in.Churn.HoursAMonth: 240, &in.Churn.DeploysADay: 1, &in.Churn.ScalingADay: 0, &in.Churn.TaskLifeDays: 10,
 		&in.Churn.WaveShare: 0.6, &in.Churn.WaveSeconds: 60,

@@ -36,7 +36,7 @@ func defaultStack() Stack {
 		ServerEvents:        Input{Name: "events of Consul servers' tasks", Value: 100, Unit: "a month", Source: assumed, Note: "three servers that are replaced each week"},
 		DescribeTasks:       Input{Name: "tasks in a DescribeTasks call", Value: 100, Unit: "", Source: "functions/sweep/sweep/ecs.go"},
 		DescribeMillis:      Input{Name: "time of a DescribeTasks call for 100 tasks", Value: 200, Unit: "ms", Source: assumed, Note: "unverified"},
-		SweepCalls:          Input{Name: "DescribeTasks calls of a sweep at once", Value: 1, Unit: "", Source: "functions/sweep/sweep/sweep.go"},
+		SweepCalls:          Input{Name: "DescribeTasks calls of a sweep at once", Value: 4, Unit: "", Source: "functions/sweep/sweep/sweep.go"},
 		SweepWorkSeconds:    Input{Name: "longest sweep", Value: 110, Unit: "s", Source: "functions/sweep/sweep/sweep.go"},
 		SweepAskShare:       Input{Name: "part of it for asking ECS", Value: 0.5, Unit: "", Source: "functions/sweep/sweep/sweep.go"},
 		SweepMB:             Input{Name: "memory of sweep", Value: 256, Unit: "MB", Source: template},

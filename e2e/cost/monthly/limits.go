@@ -47,9 +47,9 @@ func (in Inputs) AllLimits() []Limit {
 	return []Limit{
 		limit("a 10-second controller's polls", "ECS reads", l.ECSReads, polled, polled,
 			"each poll takes longer than its interval, and nothing else in the account may read ECS; sweep and the Consul servers' list included"),
-		{"sweep's time", "DescribeTasks calls, one after the other", fmt.Sprintf("%s s of a run", number(budget)), asked, asked,
+		{"sweep's time", fmt.Sprintf("DescribeTasks calls, %s at once", number(s.SweepCalls.Value)), fmt.Sprintf("%s s of a run", number(budget)), asked, asked,
 			"the rest of the mesh is left to the next run, which begins anew, and as long as questions stay open nothing is deleted; events still drain and delete. Divide the mesh among accounts, Regions or Consul datacenters, with a stack for each"},
-		limit("ECS's reads", "the same, if they overlapped", l.ECSReads, throttled, throttled, "as above; AWS raises the rate on request"),
+		limit("ECS's reads", "the same", l.ECSReads, throttled, throttled, "as above; AWS raises the rate on request"),
 		{"sweep's memory", "the mesh's nodes", fmt.Sprintf("%s MB", number(s.SweepMB.Value)), memory, memory, "the run ends in an error: raise MemorySize of SweepFunction"},
 		limit("Consul's processors", "a filter over all nodes at each start", l.ConsulProcessors, filter, filter,
 			"starts wait for Consul, up to five minutes; deploy less at a time, or divide the mesh among Consul datacenters"),

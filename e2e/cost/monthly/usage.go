@@ -67,7 +67,7 @@ func (in Inputs) askBudget() float64 {
 func (in Inputs) askSeconds(tasks float64) float64 {
 	s := in.Stack
 	calls := math.Ceil(tasks / s.DescribeTasks.Value)
-	return max(calls*s.DescribeMillis.Value/1000/s.SweepCalls.Value, (calls-in.Limits.ECSReadBurst.Value)/in.Limits.ECSReads.Value)
+	return max(math.Ceil(calls/s.SweepCalls.Value)*s.DescribeMillis.Value/1000, (calls-in.Limits.ECSReadBurst.Value)/in.Limits.ECSReads.Value)
 }
 
 // rise is the number of tasks, in round numbers, above which something that

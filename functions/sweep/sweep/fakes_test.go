@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/mesh"
@@ -23,6 +24,7 @@ type fakeECS struct {
 
 	// before is called before each call, with its number; an error is its answer.
 	before func(call int) error
+	mu     sync.Mutex // one call at a time
 	calls  []describeCall
 }
 
@@ -55,6 +57,8 @@ func (f *fakeECS) set(arn, lastStatus, desiredStatus string) {
 func (f *fakeECS) forget(arn string) { delete(f.tasks, arn) }
 
 func (f *fakeECS) DescribeTasks(ctx context.Context, in *ecs.DescribeTasksInput, _ ...func(*ecs.Options)) (*ecs.DescribeTasksOutput, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls = append(f.calls, describeCall{*in.Cluster, len(in.Tasks)})
 	if f.before != nil {
 		if err := f.before(len(f.calls)); err != nil {

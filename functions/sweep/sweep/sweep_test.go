@@ -407,7 +407,11 @@ func TestDeregisteredMeanwhile(t *testing.T) {
 // still good.
 func TestAnErrorOfECSDeletesNothing(t *testing.T) {
 	throttled := errors.New("ThrottlingException")
-	for name, failing := range map[string]int{"in the first call": 1, "in the second": 2, "in the second look": 3} {
+	for name, fails := range map[string]func(call int, cluster string) bool{
+		"in the first look at one cluster": func(call int, cluster string) bool { return call <= 2 && cluster == apps },
+		"in the first look at another":     func(call int, cluster string) bool { return call <= 2 && cluster == jobs },
+		"in the second look":               func(call int, _ string) bool { return call == 3 },
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture()
 			stopped, stopping, gone := arnOf(apps, 1), arnOf(jobs, 2), arnOf(apps, 3)
@@ -418,7 +422,7 @@ func TestAnErrorOfECSDeletesNothing(t *testing.T) {
 			}
 			f.register(arnOf(jobs, 4)) // ECS doesn't know it
 			f.ecs.before = func(call int) error {
-				if call == failing {
+				if fails(call, f.ecs.calls[call-1].Cluster) {
 					return throttled
 				}
 				return nil
@@ -428,7 +432,7 @@ func TestAnErrorOfECSDeletesNothing(t *testing.T) {
 				t.Errorf("got %v, want ECS's error", err)
 			}
 			drained := nodeOf(stopping)
-			if failing != 2 {
+			if !fails(1, jobs) {
 				drained = "(" + drained + ")"
 			}
 			f.expectNodes(t, nodeOf(stopped), drained, nodeOf(gone), nodeOf(arnOf(jobs, 4)))
