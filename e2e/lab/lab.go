@@ -23,11 +23,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/tools"
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
 )
 
@@ -182,7 +181,7 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 	l.Servers = l.ECS.CreateService(ecs.ServiceOptions{Name: ConsulService, Cluster: ConsulCluster, Define: defineServer})
 	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
 	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
-	l.servers = serverlist.New(ssm.NewFromConfig(l.Emulator.Config()), ServersParameter)
+	l.servers = serverlist.New(parameter.NewStore(l.Emulator.Config()), ServersParameter)
 	l.parameters = opts.Parameters
 	if l.security != nil {
 		if err := l.publishSecurity(ctx); err != nil {

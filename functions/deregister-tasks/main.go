@@ -11,16 +11,15 @@ import (
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/function"
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
-
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
 func main() { function.Start("deregister-tasks", wire) }
 
 func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMessage) (any, error) {
 	servers := consul.NewPublished(
-		serverlist.New(ssm.NewFromConfig(lambda.SDK), cfg.ServersParameter),
+		serverlist.New(parameter.NewStore(lambda.SDK), cfg.ServersParameter),
 		access.New(cfg.Settings, lambda.SDK, lambda.Log),
 		lambda.Log,
 	)

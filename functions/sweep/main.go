@@ -11,11 +11,11 @@ import (
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/function"
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/publisher"
 	"ecsmesh/shared/serverlist"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
 func main() { function.Start("sweep", wire) }
@@ -23,7 +23,7 @@ func main() { function.Start("sweep", wire) }
 func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMessage) error {
 	// One way in for both, and so one ACL token.
 	access := access.New(cfg.Settings, lambda.SDK, lambda.Log)
-	servers := consul.NewPublished(serverlist.New(ssm.NewFromConfig(lambda.SDK), cfg.ServersParameter), access, lambda.Log)
+	servers := consul.NewPublished(serverlist.New(parameter.NewStore(lambda.SDK), cfg.ServersParameter), access, lambda.Log)
 	nodes := catalog.New(servers)
 	nodes.Partition = cfg.Partition
 	nodes.ForceLeave = cfg.ForceLeave

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"ecsmesh/shared/awsapi"
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
 )
 
@@ -34,23 +35,19 @@ func (s Source) Open(ctx context.Context) (List, error) {
 	if len(s.Hosts) > 0 {
 		return hosts(s.Hosts), nil
 	}
-	sdk, err := AWS(ctx, s.Region)
+	sdk, err := AWS(s.Region)
 	if err != nil {
 		return nil, err
 	}
-	return serverlist.New(ssm.NewFromConfig(sdk), s.Parameter), nil
+	return serverlist.New(parameter.NewStore(sdk), s.Parameter), nil
 }
 
 // AWS is the configuration with which a task calls AWS, in that Region where
 // its environment names none. Nothing is tried again.
-func AWS(ctx context.Context, region string) (aws.Config, error) {
-	sdk, err := awsconfig.LoadDefaultConfig(ctx,
-		awsconfig.WithDefaultRegion(region),
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("configure AWS: %w", err)
-	}
-	return sdk, nil
+func AWS(region string) (aws.Config, error) {
+	sdk, err := awsapi.FromEnvironment(os.Getenv, region)
+	sdk.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	return sdk, err
 }
 
 // hosts are addresses and DNS names given by the configuration.

@@ -105,7 +105,7 @@ func (r Registrar) begin(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	// On EC2, a container's environment need not name the Region.
-	sdk, err := discovery.AWS(ctx, task.ARN.Region)
+	sdk, err := discovery.AWS(task.ARN.Region)
 	if err != nil {
 		return nil, err
 	}

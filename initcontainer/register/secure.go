@@ -18,7 +18,7 @@ type interfaces struct{ http, grpc *consul.TLS }
 
 // readCAs completes what the configuration says of TLS by the CAs that are in
 // parameters, each of which is read once.
-func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, error) {
+func (r Registrar) readCAs(ctx context.Context, ssm parameter.Getter) (interfaces, error) {
 	var (
 		found interfaces
 		known = map[string]string{}
@@ -49,7 +49,7 @@ func (r Registrar) readCAs(ctx context.Context, ssm parameter.API) (interfaces, 
 }
 
 // readParameter reads a parameter, again while SSM doesn't answer.
-func (r Registrar) readParameter(ctx context.Context, ssm parameter.API, name string) (value string, err error) {
+func (r Registrar) readParameter(ctx context.Context, ssm parameter.Getter, name string) (value string, err error) {
 	err = again(ctx, slowly(), parameter.Permanent, func(ctx context.Context) (err error) {
 		attempt, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/initcontainer/config"
@@ -39,7 +38,7 @@ type session struct {
 	registered registration.Registration
 
 	// What was found out so far.
-	parameters parameter.API
+	parameters parameter.Getter
 	tls        interfaces
 	servers    []netip.Addr
 	token      login.Token
@@ -82,7 +81,7 @@ func (s *session) until(ctx context.Context, try func(context.Context) error) er
 
 // findSecrets reads the CAs, and the token that somebody else has made.
 func (s *session) findSecrets(ctx context.Context) error {
-	s.parameters = ssm.NewFromConfig(s.sdk)
+	s.parameters = parameter.NewStore(s.sdk)
 	var err error
 	if s.tls, err = s.readCAs(ctx, s.parameters); err != nil {
 		return err

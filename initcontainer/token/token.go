@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/initcontainer/discovery"
@@ -32,14 +31,14 @@ func (s Source) Exists() bool { return s.Login != nil || s.Parameter != "" }
 // Get returns a token. Servers are asked for a login only, each attempt of which
 // is signed anew.
 func (s Source) Get(ctx context.Context, servers *consul.Servers) (login.Token, error) {
-	sdk, err := discovery.AWS(ctx, s.Region)
+	sdk, err := discovery.AWS(s.Region)
 	if err != nil {
 		return login.Token{}, err
 	}
 	if s.Login != nil {
 		return s.logIn(ctx, sdk, servers)
 	}
-	secret, err := parameter.Read(ctx, ssm.NewFromConfig(sdk), s.Parameter)
+	secret, err := parameter.Read(ctx, parameter.NewStore(sdk), s.Parameter)
 	if err != nil {
 		return login.Token{}, err
 	}

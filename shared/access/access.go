@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
+	"ecsmesh/shared/parameter"
 )
 
 // Access is a function's way into one Consul cluster. It is made for one
@@ -36,7 +36,7 @@ type Access struct {
 func New(settings Settings, sdk aws.Config, log *slog.Logger) *Access {
 	a := &Access{
 		settings: settings,
-		ca:       authority{pem: settings.CACertPEM, parameter: settings.CACertParameter, ssm: ssm.NewFromConfig(sdk), now: time.Now, log: log},
+		ca:       authority{pem: settings.CACertPEM, parameter: settings.CACertParameter, ssm: parameter.NewStore(sdk), now: time.Now, log: log},
 		tokens:   tokens{now: time.Now, log: log},
 	}
 	if settings.LoginMethod != "" {

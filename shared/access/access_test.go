@@ -24,8 +24,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/hashicorp/consul/api"
 )
 
@@ -131,21 +129,21 @@ type fakeSSM struct {
 	reads  int
 }
 
-var _ parameter.API = (*fakeSSM)(nil)
+var _ parameter.Getter = (*fakeSSM)(nil)
 
-func (f *fakeSSM) GetParameter(ctx context.Context, in *ssm.GetParameterInput, _ ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
+func (f *fakeSSM) Get(ctx context.Context, name string) (string, error) {
 	f.reads++
 	if _, bounded := ctx.Deadline(); !bounded {
-		return nil, errors.New("without a deadline")
+		return "", errors.New("without a deadline")
 	}
 	if f.err != nil {
-		return nil, f.err
+		return "", f.err
 	}
-	value, ok := f.values[*in.Name]
-	if !ok || !*in.WithDecryption {
-		return nil, &types.ParameterNotFound{}
+	value, ok := f.values[name]
+	if !ok {
+		return "", parameter.ErrNotFound
 	}
-	return &ssm.GetParameterOutput{Parameter: &types.Parameter{Value: &value}}, nil
+	return value, nil
 }
 
 // world is a function's access and all around it.

@@ -26,7 +26,7 @@ const (
 type authority struct {
 	pem       string // "" before the first reading
 	parameter string // "": pem is what the environment holds
-	ssm       parameter.API
+	ssm       parameter.Getter
 	now       func() time.Time
 	log       *slog.Logger
 

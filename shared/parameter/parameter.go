@@ -1,5 +1,5 @@
-// Package parameter reads what is kept in SSM's Parameter Store: texts such as
-// a CA's certificate, and secrets such as a token.
+// Package parameter reads and writes what is kept in SSM's Parameter Store:
+// texts such as a CA's certificate, and secrets such as a token.
 //
 // SSM also passes on secrets of Secrets Manager, by names of the form
 // /aws/reference/secretsmanager/NAME, to who may read those.
@@ -7,57 +7,85 @@ package parameter
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/smithy-go"
+
+	"ecsmesh/shared/awsapi"
 )
 
-// API is what this package needs of the SSM client.
-type API interface {
-	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+// Store is the Parameter Store of an account in a Region.
+type Store struct{ sdk aws.Config }
+
+// NewStore returns the one that an AWS configuration names, with its retries.
+func NewStore(sdk aws.Config) *Store { return &Store{sdk} }
+
+// Get returns a parameter's value, deciphered. It returns ErrNotFound where
+// there is no such parameter; other refusals are an *awsapi.Error. None has the
+// value in it.
+func (s *Store) Get(ctx context.Context, name string) (string, error) {
+	var found struct{ Parameter struct{ Value string } }
+	err := s.call(ctx, "GetParameter", map[string]any{"Name": name, "WithDecryption": true}, &found)
+	var refused *awsapi.Error
+	if errors.As(err, &refused) && refused.Code == "ParameterNotFound" {
+		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return found.Parameter.Value, err
 }
 
-// Read returns the value of a parameter, deciphered and without the spaces
-// around it. Its errors are those of SSM's GetParameter, or that it is empty;
-// none has the value in it.
-func Read(ctx context.Context, api API, name string) (string, error) {
-	out, err := api.GetParameter(ctx, &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
+// PutList replaces, or makes, a parameter of type StringList.
+func (s *Store) PutList(ctx context.Context, name, value, description string) error {
+	return s.call(ctx, "PutParameter", map[string]any{
+		"Name": name, "Value": value, "Type": "StringList", "Overwrite": true, "Description": description,
+	}, &struct{}{})
+}
+
+func (s *Store) call(ctx context.Context, operation string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	answer, err := awsapi.Do(ctx, s.sdk, awsapi.Request{
+		Service: "ssm", Target: "AmazonSSM." + operation, ContentType: "application/x-amz-json-1.1", Body: string(body),
+	})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("read the answer of SSM, which is not JSON: %w", err)
+	}
+	return nil
+}
+
+// Getter is the part of a Store that Read needs.
+type Getter interface {
+	Get(ctx context.Context, name string) (string, error)
+}
+
+// Read returns the value of a parameter without the spaces around it. Its errors
+// are those of Get, or that it is empty.
+func Read(ctx context.Context, store Getter, name string) (string, error) {
+	value, err := store.Get(ctx, name)
+	if value = strings.TrimSpace(value); err == nil && value == "" {
+		err = ErrEmpty
+	}
 	if err != nil {
 		return "", fmt.Errorf("read SSM parameter %s: %w", name, err)
-	}
-	value := strings.TrimSpace(aws.ToString(out.Parameter.Value))
-	if value == "" {
-		return "", fmt.Errorf("read SSM parameter %s: %w", name, ErrEmpty)
 	}
 	return value, nil
 }
 
-// ErrEmpty is returned for a parameter without a value.
-var ErrEmpty = errors.New("it is empty")
+var (
+	// ErrNotFound is returned for a parameter that doesn't exist.
+	ErrNotFound = errors.New("there is no such parameter")
+
+	// ErrEmpty is returned for a parameter without a value.
+	ErrEmpty = errors.New("it is empty")
+)
 
 // Permanent tells whether what SSM answered will be the same at the next attempt:
-// it understood the request and refused it, or there is no value. Throttling, and
-// credentials that ran out, are not.
-func Permanent(err error) bool {
-	if errors.Is(err, ErrEmpty) {
-		return true
-	}
-	throttled := retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
-	if throttled.IsErrorThrottle(err) == aws.TrueTernary {
-		return false
-	}
-	var refused smithy.APIError
-	if errors.As(err, &refused) && strings.HasPrefix(refused.ErrorCode(), "Expired") {
-		return false
-	}
-	var response *awshttp.ResponseError
-	return errors.As(err, &response) && response.HTTPStatusCode() >= 400 && response.HTTPStatusCode() < 500 &&
-		response.HTTPStatusCode() != http.StatusTooManyRequests && response.HTTPStatusCode() != http.StatusRequestTimeout
-}
+// it refused for good, or there is no value.
+func Permanent(err error) bool { return errors.Is(err, ErrEmpty) || awsapi.Permanent(err) }

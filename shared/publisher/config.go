@@ -9,11 +9,11 @@ import (
 	"strings"
 
 	"ecsmesh/shared/metrics"
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
 // Config is the part of a function's environment that says where the servers
@@ -74,7 +74,7 @@ func isName(name string) bool {
 func New(cfg Config, sdk aws.Config, consul access, metrics *metrics.Writer, log *slog.Logger) *Publisher {
 	p := &Publisher{
 		source:    &ecsService{client: ecs.NewFromConfig(sdk), cluster: cfg.Cluster, service: cfg.Service, log: log},
-		parameter: serverlist.New(ssm.NewFromConfig(sdk), cfg.ServersParameter),
+		parameter: serverlist.New(parameter.NewStore(sdk), cfg.ServersParameter),
 		metrics:   metrics,
 		log:       log,
 	}

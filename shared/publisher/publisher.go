@@ -25,8 +25,8 @@ type source interface {
 	Servers(context.Context) ([]netip.Addr, error)
 }
 
-// parameter is where the list is kept.
-type parameter interface {
+// list is where the servers are published.
+type list interface {
 	// Value returns serverlist.ErrNotPublished where there is none yet.
 	Value(context.Context) (string, error)
 	Write(context.Context, []netip.Addr) error
@@ -36,7 +36,7 @@ type parameter interface {
 // at a time.
 type Publisher struct {
 	source    source
-	parameter parameter
+	parameter list
 	metrics   *metrics.Writer
 	log       *slog.Logger
 }

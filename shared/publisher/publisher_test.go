@@ -46,7 +46,7 @@ type fakeParameter struct {
 	beforeWrite func() // the world goes on between a read and a write
 }
 
-var _ parameter = (*fakeParameter)(nil)
+var _ list = (*fakeParameter)(nil)
 
 func (f *fakeParameter) Value(context.Context) (string, error) {
 	switch {

@@ -11,10 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-
 	"ecsmesh/shared/parameter"
 )
 
@@ -57,36 +53,35 @@ func Format(addrs []netip.Addr) string {
 // Equal tells whether two lists name the same servers.
 func Equal(a, b []netip.Addr) bool { return Format(a) == Format(b) }
 
-// API is what this package needs of the SSM client.
-type API interface {
-	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
-	PutParameter(context.Context, *ssm.PutParameterInput, ...func(*ssm.Options)) (*ssm.PutParameterOutput, error)
+// Store is what this package needs of SSM Parameter Store; see parameter.Store.
+type Store interface {
+	parameter.Getter
+	PutList(ctx context.Context, name, value, description string) error
 }
 
 // Parameter is the list's home in SSM Parameter Store.
 type Parameter struct {
-	api  API
-	name string
+	store Store
+	name  string
 }
 
 // New returns the parameter of that name, for example "/ecsmesh/consul-servers".
-func New(api API, name string) *Parameter { return &Parameter{api: api, name: name} }
+func New(store Store, name string) *Parameter { return &Parameter{store: store, name: name} }
 
 // Name is the parameter's name.
 func (p *Parameter) Name() string { return p.name }
 
 // Value reads the parameter's raw value. It returns ErrNotPublished where
-// there is no such parameter; other errors are those of SSM's GetParameter.
+// there is no such parameter; other errors are those of the store.
 func (p *Parameter) Value(ctx context.Context) (string, error) {
-	out, err := p.api.GetParameter(ctx, &ssm.GetParameterInput{Name: &p.name})
-	var missing *types.ParameterNotFound
-	switch {
-	case errors.As(err, &missing):
-		return "", fmt.Errorf("read SSM parameter %s: %w", p.name, ErrNotPublished)
-	case err != nil:
+	value, err := p.store.Get(ctx, p.name)
+	if errors.Is(err, parameter.ErrNotFound) {
+		err = ErrNotPublished
+	}
+	if err != nil {
 		return "", fmt.Errorf("read SSM parameter %s: %w", p.name, err)
 	}
-	return aws.ToString(out.Parameter.Value), nil
+	return value, nil
 }
 
 // Read reads the addresses. Beside Value's errors it returns Parse's.
@@ -117,14 +112,7 @@ func (p *Parameter) Write(ctx context.Context, addrs []netip.Addr) error {
 	if len(value) > maxValue {
 		return fmt.Errorf("write SSM parameter %s: the %d addresses take %d bytes, and it holds %d", p.name, len(addrs), len(value), maxValue)
 	}
-	_, err := p.api.PutParameter(ctx, &ssm.PutParameterInput{
-		Name:        &p.name,
-		Value:       &value,
-		Type:        types.ParameterTypeStringList,
-		Overwrite:   aws.Bool(true),
-		Description: aws.String("Addresses of the Consul servers, kept by ecsmesh"),
-	})
-	if err != nil {
+	if err := p.store.PutList(ctx, p.name, value, "Addresses of the Consul servers, kept by ecsmesh"); err != nil {
 		return fmt.Errorf("write SSM parameter %s: %w", p.name, err)
 	}
 	return nil

@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -81,61 +79,49 @@ func TestFormatIsTheSameForTheSameSet(t *testing.T) {
 	}
 }
 
-// fakeSSM is Parameter Store with its limits.
-type fakeSSM struct {
+// fakeStore is Parameter Store.
+type fakeStore struct {
 	values map[string]string
-	puts   []*ssm.PutParameterInput
+	puts   int
 	err    error
 }
 
-var _ serverlist.API = (*fakeSSM)(nil)
+var _ serverlist.Store = (*fakeStore)(nil)
 
-func (f *fakeSSM) GetParameter(_ context.Context, in *ssm.GetParameterInput, _ ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
-	value, ok := f.values[*in.Name]
-	switch {
-	case f.err != nil:
-		return nil, f.err
-	case !ok:
-		return nil, &types.ParameterNotFound{}
+func (f *fakeStore) Get(_ context.Context, name string) (string, error) {
+	value, ok := f.values[name]
+	if f.err == nil && !ok {
+		return "", parameter.ErrNotFound
 	}
-	return &ssm.GetParameterOutput{Parameter: &types.Parameter{Name: in.Name, Value: &value}}, nil
+	return value, f.err
 }
 
-func (f *fakeSSM) PutParameter(_ context.Context, in *ssm.PutParameterInput, _ ...func(*ssm.Options)) (*ssm.PutParameterOutput, error) {
-	if f.err != nil {
-		return nil, f.err
+func (f *fakeStore) PutList(_ context.Context, name, value, _ string) error {
+	if f.err == nil {
+		f.values[name] = value
+		f.puts++
 	}
-	if _, exists := f.values[*in.Name]; exists && !aws.ToBool(in.Overwrite) {
-		return nil, &types.ParameterAlreadyExists{}
-	}
-	f.values[*in.Name] = *in.Value
-	f.puts = append(f.puts, in)
-	return &ssm.PutParameterOutput{}, nil
+	return f.err
 }
 
 const name = "/ecsmesh/consul-servers"
 
 func TestParameterGoesThroughItsLife(t *testing.T) {
-	store := &fakeSSM{values: map[string]string{}}
-	parameter := serverlist.New(store, name)
-	if _, err := parameter.Read(t.Context()); !errors.Is(err, serverlist.ErrNotPublished) {
+	store := &fakeStore{values: map[string]string{}}
+	list := serverlist.New(store, name)
+	if _, err := list.Read(t.Context()); !errors.Is(err, serverlist.ErrNotPublished) {
 		t.Errorf("before the first write: got %v, want ErrNotPublished", err)
 	}
 	for _, servers := range [][]netip.Addr{addrs("10.0.1.10", "10.0.2.10"), addrs("10.0.3.10")} {
-		if err := parameter.Write(t.Context(), servers); err != nil {
+		if err := list.Write(t.Context(), servers); err != nil {
 			t.Fatal(err)
 		}
-		got, err := parameter.Read(t.Context())
+		got, err := list.Read(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(servers, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("read after write (-want +got):\n%s", diff)
-		}
-	}
-	for _, put := range store.puts {
-		if put.Type != types.ParameterTypeStringList {
-			t.Errorf("the parameter's type is %s, want StringList", put.Type)
 		}
 	}
 }
@@ -149,12 +135,12 @@ func TestWriteRefusesWhatNobodyCouldUse(t *testing.T) {
 		"the list of servers is empty": nil,
 		"the 400 addresses take":       many,
 	} {
-		store := &fakeSSM{values: map[string]string{}}
+		store := &fakeStore{values: map[string]string{}}
 		err := serverlist.New(store, name).Write(t.Context(), servers)
 		if err == nil || !strings.Contains(err.Error(), fault) || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want an error with %q and the parameter's name", err, fault)
 		}
-		if len(store.puts) != 0 {
+		if store.puts != 0 {
 			t.Errorf("%s, and was written all the same", fault)
 		}
 	}
@@ -162,15 +148,15 @@ func TestWriteRefusesWhatNobodyCouldUse(t *testing.T) {
 
 func TestErrorsKeepTheirCause(t *testing.T) {
 	throttled := errors.New("ThrottlingException")
-	parameter := serverlist.New(&fakeSSM{err: throttled}, name)
-	if _, err := parameter.Read(t.Context()); !errors.Is(err, throttled) || errors.Is(err, serverlist.ErrNotPublished) {
+	list := serverlist.New(&fakeStore{err: throttled}, name)
+	if _, err := list.Read(t.Context()); !errors.Is(err, throttled) || errors.Is(err, serverlist.ErrNotPublished) {
 		t.Errorf("read: got %v", err)
 	}
-	if err := parameter.Write(t.Context(), addrs("10.0.1.10")); !errors.Is(err, throttled) {
+	if err := list.Write(t.Context(), addrs("10.0.1.10")); !errors.Is(err, throttled) {
 		t.Errorf("write: got %v", err)
 	}
-	parameter = serverlist.New(&fakeSSM{values: map[string]string{name: "consul.example"}}, name)
-	if _, err := parameter.Read(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+	list = serverlist.New(&fakeStore{values: map[string]string{name: "consul.example"}}, name)
+	if _, err := list.Read(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("unreadable value: got %v, want an error with the parameter's name", err)
 	}
 }
