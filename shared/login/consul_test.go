@@ -21,6 +21,7 @@ import (
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/emulator"
+	"ecsmesh/shared/awsapi"
 	"ecsmesh/shared/consul"
 )
 
@@ -198,7 +199,7 @@ func TestSignaturesThatAreRefused(t *testing.T) {
 		t.Helper()
 		s := newSigner(config, method)
 		s.now = func() time.Time { return time.Now().Add(-age) }
-		credentials, err := s.credentials(t.Context())
+		credentials, err := awsapi.Credentials(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +324,7 @@ func TestWhatSTSAnswersConsul(t *testing.T) {
 func borrowed(t *testing.T, borrower aws.Config, lent http.Header) signedRequest {
 	t.Helper()
 	s := newSigner(borrower, tasks)
-	credentials, err := s.credentials(t.Context())
+	credentials, err := awsapi.Credentials(t.Context(), borrower)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +337,7 @@ func borrowed(t *testing.T, borrower aws.Config, lent http.Header) signedRequest
 		t.Fatal(err)
 	}
 	lend(request.Header, lent)
-	if err := s.signHTTP(t.Context(), credentials, request, whoAmI, "sts", at.region); err != nil {
+	if err := awsapi.Sign(t.Context(), credentials, request, whoAmI, "sts", at.region, s.now()); err != nil {
 		t.Fatal(err)
 	}
 	signed, err := encoded(request, whoAmI)

@@ -18,8 +18,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/shared/awsapi"
 )
 
 // Method is what a login needs to know. It holds no secret, and is kept on the
@@ -85,7 +86,7 @@ func (l *Login) Login(ctx context.Context, consul *api.Client) (Token, error) {
 }
 
 func (l *Login) attempt(ctx context.Context, consul *api.Client) (Token, error) {
-	credentials, err := l.signer.credentials(ctx)
+	credentials, err := awsapi.Credentials(ctx, l.signer.sdk)
 	if err != nil {
 		return Token{}, err
 	}
@@ -160,7 +161,7 @@ func unknown(err error) bool {
 // change. What isn't among them is tried again.
 func refused(body string) bool {
 	_, rest, _ := strings.Cut(body, "<Code>")
-	if code, _, _ := strings.Cut(rest, "</Code>"); throttles(code) {
+	if code, _, _ := strings.Cut(rest, "</Code>"); awsapi.Throttles(code) {
 		return false
 	}
 	for _, words := range []string{
@@ -180,11 +181,4 @@ func refused(body string) bool {
 		}
 	}
 	return false
-}
-
-// throttles tells whether AWS's error says that it is asked too often, for which
-// STS and IAM have the status of a refusal: 400.
-func throttles(code string) bool {
-	_, ok := retry.DefaultThrottleErrorCodes[code]
-	return ok
 }

@@ -2,10 +2,9 @@ package login
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,11 +15,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/hashicorp/consul/api"
+
+	"ecsmesh/shared/awsapi"
 )
 
 // The headers of Consul's auth method: one against replays, and those that carry
@@ -50,8 +47,7 @@ type signedRequest struct {
 
 // signer signs the requests of a login.
 type signer struct {
-	sts      *sts.Client
-	options  sts.Options
+	sdk      aws.Config
 	iam      *endpoint // nil: AWS's own, of the caller's partition
 	entity   bool
 	serverID string
@@ -65,28 +61,17 @@ type signer struct {
 type endpoint struct{ url, region string }
 
 func newSigner(config aws.Config, method Method) *signer {
-	client := sts.NewFromConfig(config, func(o *sts.Options) {
-		if method.Region != "" {
-			o.Region = method.Region
-		}
-		if method.STSEndpoint != "" {
-			o.BaseEndpoint = &method.STSEndpoint
-		}
-	})
-	s := &signer{sts: client, options: client.Options(), entity: method.IncludeEntity, serverID: method.ServerIDHeaderValue, now: time.Now}
+	s := &signer{sdk: config, entity: method.IncludeEntity, serverID: method.ServerIDHeaderValue, now: time.Now}
+	if method.Region != "" {
+		s.sdk.Region = method.Region
+	}
+	if method.STSEndpoint != "" {
+		s.sdk.BaseEndpoint, s.sdk.ConfigSources = &method.STSEndpoint, nil
+	}
 	if config.BaseEndpoint != nil { // of all of AWS: an emulator
-		s.iam = &endpoint{*config.BaseEndpoint, s.options.Region}
+		s.iam = &endpoint{*config.BaseEndpoint, s.sdk.Region}
 	}
 	return s
-}
-
-// credentials are those to sign with.
-func (s *signer) credentials(ctx context.Context) (aws.Credentials, error) {
-	credentials, err := s.options.Credentials.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("get AWS credentials: %w", err)
-	}
-	return credentials, nil
 }
 
 // sign makes the request to STS, and the one to IAM in it.
@@ -104,7 +89,7 @@ func (s *signer) sign(ctx context.Context, credentials aws.Credentials) (signedR
 			return signedRequest{}, err
 		}
 	}
-	if err := s.signHTTP(ctx, credentials, request, whoAmI, "sts", at.region); err != nil {
+	if err := awsapi.Sign(ctx, credentials, request, whoAmI, "sts", at.region, s.now()); err != nil {
 		return signedRequest{}, err
 	}
 	return encoded(request, whoAmI)
@@ -141,7 +126,7 @@ func (s *signer) addEntity(ctx context.Context, request *http.Request, credentia
 	if err != nil {
 		return err
 	}
-	if err := s.signHTTP(ctx, credentials, entity, body, "iam", at.region); err != nil {
+	if err := awsapi.Sign(ctx, credentials, entity, body, "iam", at.region, s.now()); err != nil {
 		return err
 	}
 	headers, err := json.Marshal(entity.Header)
@@ -168,20 +153,11 @@ func (s *signer) request(at endpoint, body string) (*http.Request, error) {
 	if request.URL.Path == "" {
 		request.URL.Path = "/"
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	request.Header.Set("Content-Type", awsapi.Form)
 	if s.serverID != "" {
 		request.Header.Set(serverIDHeader, s.serverID)
 	}
 	return request, nil
-}
-
-func (s *signer) signHTTP(ctx context.Context, credentials aws.Credentials, request *http.Request, body, service, region string) error {
-	hash := sha256.Sum256([]byte(body))
-	err := v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(hash[:]), service, region, s.now())
-	if err != nil {
-		return fmt.Errorf("sign a request to %s: %w", service, err)
-	}
-	return nil
 }
 
 // identity asks STS whose credentials these are.
@@ -197,7 +173,7 @@ func (s *signer) identity(ctx context.Context) (arn.ARN, error) {
 	}
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out, err := s.sts.GetCallerIdentity(attempt, nil)
+	body, err := awsapi.Do(attempt, s.sdk, awsapi.Request{Service: "sts", ContentType: awsapi.Form, Body: whoAmI})
 	if err != nil && attempt.Err() != nil && ctx.Err() == nil {
 		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: no answer within %s; is there a way from here to STS?", limit.Round(time.Millisecond))
 	}
@@ -207,25 +183,29 @@ func (s *signer) identity(ctx context.Context) (arn.ARN, error) {
 	if err != nil {
 		return arn.ARN{}, fmt.Errorf("ask STS for the caller's identity: %w", err)
 	}
-	if s.caller, err = arn.Parse(aws.ToString(out.Arn)); err != nil {
-		return arn.ARN{}, fmt.Errorf("read the caller's ARN %q: %w", aws.ToString(out.Arn), err)
+	var answer struct {
+		ARN string `xml:"GetCallerIdentityResult>Arn"`
+	}
+	if err := xml.Unmarshal(body, &answer); err != nil {
+		return arn.ARN{}, fmt.Errorf("read STS's answer: %w", err)
+	}
+	if s.caller, err = arn.Parse(answer.ARN); err != nil {
+		return arn.ARN{}, fmt.Errorf("read the caller's ARN %q: %w", answer.ARN, err)
 	}
 	return s.caller, nil
 }
 
 // refusalCode is the code of an error by which STS refuses for good, as it does
-// credentials that it doesn't know; "" of any other. The rest of the error may
-// repeat the request.
+// credentials that it doesn't know, or that ran out; "" of any other.
 func refusalCode(err error) string {
-	var response *smithyhttp.ResponseError
-	var refusal smithy.APIError
-	if !errors.As(err, &response) || !errors.As(err, &refusal) || throttles(refusal.ErrorCode()) {
+	var refused *awsapi.Error
+	if !errors.As(err, &refused) || awsapi.Throttles(refused.Code) {
 		return ""
 	}
-	if status := response.HTTPStatusCode(); status != http.StatusBadRequest && status != http.StatusForbidden {
+	if refused.Status != http.StatusBadRequest && refused.Status != http.StatusForbidden {
 		return ""
 	}
-	return refusal.ErrorCode()
+	return refused.Code
 }
 
 // roleName is the name of a caller's role, without its path:
@@ -238,24 +218,23 @@ func roleName(caller arn.ARN) (string, error) {
 	return parts[1], nil
 }
 
-// stsEndpoint is the one that AWS's SDK would ask.
+// stsEndpoint is the one that AWS's SDK would ask. Of AWS's names Consul knows
+// only those of amazonaws.com, so never the dual-stack ones.
 func (s *signer) stsEndpoint(ctx context.Context) (endpoint, error) {
-	if s.options.Region == "" {
-		return endpoint{}, errors.New("AWS_REGION is not set, and the configuration names no Region for the login")
-	}
-	// Of AWS's names Consul knows only those of amazonaws.com, so never the
-	// dual-stack ones.
-	resolved, err := s.options.EndpointResolverV2.ResolveEndpoint(ctx, sts.EndpointParameters{
-		Region:            &s.options.Region,
-		Endpoint:          s.options.BaseEndpoint,
-		UseFIPS:           aws.Bool(s.options.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
-		UseDualStack:      aws.Bool(false),
-		UseGlobalEndpoint: aws.Bool(false),
-	})
+	sdk := s.sdk
+	sdk.ConfigSources = append([]any{neverDualStack{}}, sdk.ConfigSources...)
+	at, err := awsapi.Endpoint(ctx, sdk, "sts")
 	if err != nil {
-		return endpoint{}, fmt.Errorf("find STS in the Region %s: %w", s.options.Region, err)
+		return endpoint{}, err
 	}
-	return endpoint{resolved.URI.String(), s.options.Region}, nil
+	return endpoint{at, sdk.Region}, nil
+}
+
+type neverDualStack struct{}
+
+// GetUseDualStackEndpoint is what a source of AWS's configuration is asked.
+func (neverDualStack) GetUseDualStackEndpoint(context.Context) (aws.DualStackEndpointState, bool, error) {
+	return aws.DualStackEndpointStateDisabled, true, nil
 }
 
 // iamEndpoint is IAM's only one in a partition of AWS; each lies in one Region.
