@@ -4,9 +4,7 @@
 package function
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,9 +12,9 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/caarlos0/env/v11"
 
+	"ecsmesh/shared/awsapi"
 	"ecsmesh/shared/environment"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
@@ -50,7 +48,7 @@ type Runtime struct {
 // in one of the forms that lambda.Start takes. It doesn't return; where there
 // can be no handler, it says why and ends the process.
 func Start[C Config, H any](name string, wire func(C, Runtime) H) {
-	handler, err := prepare(context.Background(), env.ToMap(os.Environ()), os.Stdout, wire)
+	handler, err := prepare(env.ToMap(os.Environ()), os.Stdout, wire)
 	if err != nil {
 		invocation.NewLogger(os.Stdout, slog.LevelInfo).Error("start "+name, "error", err)
 		os.Exit(1)
@@ -59,18 +57,19 @@ func Start[C Config, H any](name string, wire func(C, Runtime) H) {
 }
 
 // prepare has both log and metrics written to out.
-func prepare[C Config, H any](ctx context.Context, variables map[string]string, out io.Writer, wire func(C, Runtime) H) (handler H, err error) {
+func prepare[C Config, H any](variables map[string]string, out io.Writer, wire func(C, Runtime) H) (handler H, err error) {
 	config, err := environment.Parse[C](variables)
 	if err != nil {
 		return handler, err
 	}
-	sdk, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRetryMaxAttempts(SDKAttempts))
+	sdk, err := awsapi.FromEnvironment(func(name string) string { return variables[name] }, "")
 	if err != nil {
-		return handler, fmt.Errorf("load AWS configuration: %w", err)
+		return handler, err
 	}
 	if sdk.Region == "" {
-		return handler, errors.New("load AWS configuration: AWS_REGION is not set")
+		return handler, errors.New("AWS_REGION is not set")
 	}
+	sdk.RetryMaxAttempts = SDKAttempts
 	return wire(config, Runtime{
 		SDK:     sdk,
 		Log:     invocation.NewLogger(out, config.level()),

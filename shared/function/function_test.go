@@ -33,9 +33,8 @@ func greet(cfg config, lambda Runtime) func() error {
 }
 
 func TestPrepare(t *testing.T) {
-	t.Setenv("AWS_REGION", "eu-west-1")
 	var out bytes.Buffer
-	greeting, err := prepare(t.Context(), map[string]string{"NAME": "web", "LOG_LEVEL": slog.LevelWarn.String()}, &out, greet)
+	greeting, err := prepare(map[string]string{"NAME": "web", "AWS_REGION": "eu-west-1", "LOG_LEVEL": slog.LevelWarn.String()}, &out, greet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,17 +48,14 @@ func TestPrepare(t *testing.T) {
 }
 
 func TestFunctionThatCannotStart(t *testing.T) {
-	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	for name, test := range map[string]struct{ name, region, want string }{
 		"without configuration":      {"", "eu-west-1", "NAME is empty"},
 		"with another configuration": {"nobody", "eu-west-1", "NAME is nobody"},
 		"without a Region":           {"web", "", "AWS_REGION is not set"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("AWS_REGION", test.region)
-			t.Setenv("AWS_DEFAULT_REGION", "")
 			var out bytes.Buffer
-			_, err := prepare(t.Context(), map[string]string{"NAME": test.name}, &out, greet)
+			_, err := prepare(map[string]string{"NAME": test.name, "AWS_REGION": test.region}, &out, greet)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error that says %q", err, test.want)
 			}
