@@ -169,7 +169,7 @@ func (s *synchronization) join(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	list, err := s.task.Agent.Source.Open(ctx)
+	list, err := s.task.Agent.Source.Open()
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func (s *synchronization) askSource(ctx context.Context) (others bool, err error
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	list, err := s.task.Source.Open(ctx)
+	list, err := s.task.Source.Open()
 	if err != nil {
 		return false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/volume"
 	"ecsmesh/shared/consul"
@@ -113,7 +114,11 @@ func (s *synchronization) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}
-	got, err := s.task.Token.Source.Get(ctx, servers)
+	sdk, err := discovery.AWS(s.task.Token.Source.Region)
+	if err != nil {
+		return fmt.Errorf("renew the ACL token: %w", err)
+	}
+	got, err := s.task.Token.Source.Get(ctx, sdk, servers)
 	if err != nil {
 		return fmt.Errorf("renew the ACL token: %w", err)
 	}

@@ -30,16 +30,21 @@ type List interface {
 	Read(context.Context) ([]netip.Addr, error)
 }
 
-// Open prepares the reading. Its List doesn't try again by itself.
-func (s Source) Open(ctx context.Context) (List, error) {
-	if len(s.Hosts) > 0 {
-		return hosts(s.Hosts), nil
-	}
+// Open prepares the reading, with the environment's configuration of AWS.
+func (s Source) Open() (List, error) {
 	sdk, err := AWS(s.Region)
-	if err != nil {
+	if err != nil && len(s.Hosts) == 0 {
 		return nil, err
 	}
-	return serverlist.New(parameter.NewStore(sdk), s.Parameter), nil
+	return s.With(sdk), nil
+}
+
+// With prepares the reading. Its List doesn't try again by itself.
+func (s Source) With(sdk aws.Config) List {
+	if len(s.Hosts) > 0 {
+		return hosts(s.Hosts)
+	}
+	return serverlist.New(parameter.NewStore(sdk), s.Parameter)
 }
 
 // AWS is the configuration with which a task calls AWS, in that Region where

@@ -48,12 +48,10 @@ type session struct {
 // until finds servers and does with them what try does, with a fresh list of
 // servers each time that none of them answers.
 func (s *session) until(ctx context.Context, try func(context.Context) error) error {
-	list, err := s.source.Open(ctx)
-	if err != nil {
-		return err
-	}
+	list := s.source.With(s.sdk)
 	pause := slowly()
 	for {
+		var err error
 		if s.servers, err = s.waitForServers(ctx, list); err != nil {
 			return err
 		}
@@ -117,7 +115,7 @@ func (s *session) logIn(ctx context.Context) (*consul.Servers, error) {
 	if err != nil || s.token.Secret != "" || s.tokens.Login == nil {
 		return servers, err
 	}
-	if s.token, err = s.tokens.Get(ctx, servers); err != nil {
+	if s.token, err = s.tokens.Get(ctx, s.sdk, servers); err != nil {
 		return nil, err
 	}
 	s.Log.Info("logged in to Consul", "accessor", s.token.AccessorID)

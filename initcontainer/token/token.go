@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/hashicorp/consul/api"
 
-	"ecsmesh/initcontainer/discovery"
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/login"
 	"ecsmesh/shared/parameter"
@@ -30,11 +29,7 @@ func (s Source) Exists() bool { return s.Login != nil || s.Parameter != "" }
 
 // Get returns a token. Servers are asked for a login only, each attempt of which
 // is signed anew.
-func (s Source) Get(ctx context.Context, servers *consul.Servers) (login.Token, error) {
-	sdk, err := discovery.AWS(s.Region)
-	if err != nil {
-		return login.Token{}, err
-	}
+func (s Source) Get(ctx context.Context, sdk aws.Config, servers *consul.Servers) (login.Token, error) {
 	if s.Login != nil {
 		return s.logIn(ctx, sdk, servers)
 	}
