@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,9 +24,9 @@ type Check struct {
 }
 
 // httpToken is what HTTP allows for methods and the names of headers (RFC 9110).
-var httpToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+var httpToken = pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var checkName = pattern(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // longestCheck is the most that ECS lets Envoy's health check take, within
 // which all of the service's checks run.
@@ -44,7 +43,7 @@ func readCheck(d *document) Check {
 		TLSSkipVerify: d.boolean("tlsSkipVerify", false),
 		Timeout:       d.duration("timeout", DefaultCheckTimeout, longestCheck),
 	}
-	if !checkName.MatchString(check.Name) {
+	if !checkName().MatchString(check.Name) {
 		d.fault("name", show(check.Name), "want a name of letters, digits, ., - and _: it ends the check's ID in Consul")
 	}
 	if header := d.object("header"); header != nil {
@@ -73,11 +72,11 @@ func readCheck(d *document) Check {
 			d.fault("http", show(check.HTTP), "want a URL such as http://127.0.0.1:8080/health")
 		}
 	}
-	if check.Method != "" && !httpToken.MatchString(check.Method) {
+	if check.Method != "" && !httpToken().MatchString(check.Method) {
 		d.fault("method", show(check.Method), "want an HTTP method such as GET or POST")
 	}
 	for name := range check.Header {
-		if !httpToken.MatchString(name) {
+		if !httpToken().MatchString(name) {
 			d.fault("header", show(name), "want the names of HTTP headers")
 		}
 	}
@@ -115,7 +114,7 @@ func readHealthSyncContainers(root *document, checks []Check) []string {
 	for i, name := range names {
 		field := fmt.Sprintf("healthSyncContainers[%d]", i)
 		switch {
-		case !checkName.MatchString(name):
+		case !checkName().MatchString(name):
 			root.fault(field, show(name), "want the name of a container of the task definition that has a health check")
 		case name == initContainer:
 			root.fault(field, show(name), "remove it: the init container exits, and is never healthy")

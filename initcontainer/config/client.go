@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/base64"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ func (c Config) LocalAgent() ConsulServers {
 	return agent
 }
 
-var datacenterName = regexp.MustCompile(`^[a-z0-9_-]+$`)
+var datacenterName = pattern(`^[a-z0-9_-]+$`)
 
 // readConsulClient returns nil in the other topologies, where nothing may be
 // said of a client.
@@ -79,7 +78,7 @@ func readConsulClient(root *document, topology string, servers ConsulServers, ge
 		UID:                d.integer("uid", -1, 0, 1<<31-1),
 		CheckInterval:      d.duration("checkInterval", DefaultCheckInterval, time.Hour),
 	}
-	if !datacenterName.MatchString(client.Datacenter) {
+	if !datacenterName().MatchString(client.Datacenter) {
 		d.fault("datacenter", show(client.Datacenter), "want the name of the servers' datacenter: lower-case letters, digits, - and _")
 	}
 	d.ipAddress("address", client.Address)

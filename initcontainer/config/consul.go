@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 
 	"ecsmesh/shared/consul"
@@ -85,10 +84,10 @@ func (s ConsulServers) Addresses() ([]netip.Addr, bool) {
 }
 
 // uuid is the form of Consul's tokens.
-var uuid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+var uuid = pattern(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
 // headerValue is what can be sent in a header, in which tokens travel.
-var headerValue = regexp.MustCompile(`^[!-~]*$`)
+var headerValue = pattern(`^[!-~]*$`)
 
 func readConsulServers(d *document, topology string, getenv func(string) string) ConsulServers {
 	servers := ConsulServers{
@@ -110,12 +109,12 @@ func readConsulServers(d *document, topology string, getenv func(string) string)
 		d.fault("parameter", `""`, "want the name of an SSM parameter, such as "+DefaultServersParameter)
 	}
 	switch {
-	case uuid.MatchString(servers.TokenParameter):
+	case uuid().MatchString(servers.TokenParameter):
 		d.fault("tokenParameter", "what looks like a token", "want the name of the SSM parameter that holds it: a task definition is no place for a token, and others have seen this one")
 	case servers.Token != "" && servers.TokenParameter != "":
 		d.fault("tokenParameter", show(servers.TokenParameter), TokenVariable+" holds a token as well; keep one of them")
 	}
-	if !headerValue.MatchString(string(servers.Token)) {
+	if !headerValue().MatchString(string(servers.Token)) {
 		d.report.faults = append(d.report.faults, Fault{TokenVariable, fmt.Sprintf("%d characters, some of which no token has", len(servers.Token)), "want an ACL token of Consul's and nothing else"})
 	}
 	if skip := d.boolean("skipServerWatch", false); topology == Dataplane {
@@ -188,14 +187,14 @@ func (s *interfaceSettings) read(d *document) {
 	}
 }
 
-var dnsName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+var dnsName = pattern(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
 // isDNSName holds for one name, as Envoy compares it to those of a certificate:
 // for no address, and for no pattern.
 func isDNSName(name string) bool {
 	const longest = 253
 	_, err := netip.ParseAddr(name)
-	return err != nil && len(name) <= longest && dnsName.MatchString(name)
+	return err != nil && len(name) <= longest && dnsName().MatchString(name)
 }
 
 // secure finds the CA.
@@ -255,7 +254,7 @@ func readLogin(root *document, servers ConsulServers) *login.Method {
 	if at, err := url.Parse(method.STSEndpoint); method.STSEndpoint != "" && (err != nil || at.Hostname() == "" || at.Scheme != "http" && at.Scheme != "https") {
 		d.fault("stsEndpoint", show(method.STSEndpoint), "want the URL of AWS STS that the auth method has, such as https://sts.eu-west-1.amazonaws.com")
 	}
-	if !headerValue.MatchString(method.ServerIDHeaderValue) {
+	if !headerValue().MatchString(method.ServerIDHeaderValue) {
 		d.fault("serverIdHeaderValue", show(method.ServerIDHeaderValue), "want what the auth method has: letters, digits and signs without spaces")
 	}
 	if servers.Token != "" {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -21,7 +20,7 @@ type ExposePath struct {
 }
 
 // notInNames is what Consul leaves out of the name of a path's listener.
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
+var notInNames = pattern(`[^A-Za-z0-9]+`)
 
 func readExpose(proxy *document, topology string) Expose {
 	d := proxy.section("expose")
@@ -32,7 +31,7 @@ func readExpose(proxy *document, topology string) Expose {
 	names := map[string]string{}
 	for _, item := range d.objects("paths") {
 		exposed := readExposePath(item)
-		name := notInNames.ReplaceAllString(exposed.Path, "")
+		name := notInNames().ReplaceAllString(exposed.Path, "")
 		if earlier := names[name]; earlier != "" {
 			item.fault("path", show(exposed.Path), "want a path with other letters and digits than "+earlier+" has: Consul names its listener by them, and Envoy takes no name twice")
 		}

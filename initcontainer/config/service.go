@@ -1,10 +1,6 @@
 package config
 
-import (
-	"regexp"
-
-	"ecsmesh/shared/consul"
-)
+import "ecsmesh/shared/consul"
 
 // Service is the application's registration.
 type Service struct {
@@ -26,11 +22,11 @@ type Service struct {
 // Weights of a service instance in DNS SRV answers and in load balancing.
 type Weights struct{ Passing, Warning int }
 
-var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
+var serviceName = pattern(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
 
 // ValidServiceName tells whether Consul's DNS and mesh can serve a name. That of
 // Consul's own servers is theirs.
-func ValidServiceName(name string) bool { return serviceName.MatchString(name) && name != "consul" }
+func ValidServiceName(name string) bool { return serviceName().MatchString(name) && name != "consul" }
 
 func readService(root *document) (Service, consul.Tenancy) {
 	d := root.object("service")

@@ -1,17 +1,13 @@
 package config
 
-import (
-	"regexp"
+import "ecsmesh/shared/consul"
 
-	"ecsmesh/shared/consul"
-)
-
-var tenant = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var tenant = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // tenant reads the name of a namespace or partition of Consul Enterprise.
 func (d *document) tenant(name string) string {
 	value := d.text(name, "")
-	if value != "" && !tenant.MatchString(value) {
+	if value != "" && !tenant().MatchString(value) {
 		d.fault(name, show(value), "want lower-case letters, digits and -, as in a DNS name, or nothing")
 	}
 	return value

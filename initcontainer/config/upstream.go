@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path"
-	"regexp"
 
 	"ecsmesh/shared/consul"
 )
@@ -109,7 +108,7 @@ func readBindAddress(d *document) (address string, port int) {
 // longestSocketPath is Linux's limit.
 const longestSocketPath = 107
 
-var octalMode = regexp.MustCompile(`^0?[0-7]{3}$`)
+var octalMode = pattern(`^0?[0-7]{3}$`)
 
 func readSocket(d *document, upstream Upstream) {
 	const noPort = "an upstream is at a port or at a socket"
@@ -118,7 +117,7 @@ func readSocket(d *document, upstream Upstream) {
 	if socket := upstream.LocalBindSocketPath; !path.IsAbs(socket) || len(socket) > longestSocketPath {
 		d.fault("localBindSocketPath", show(socket), fmt.Sprintf("want an absolute path, of %d bytes at most, on a volume that Envoy may write to and the application reads", longestSocketPath))
 	}
-	if mode := upstream.LocalBindSocketMode; mode != "" && !octalMode.MatchString(mode) {
+	if mode := upstream.LocalBindSocketMode; mode != "" && !octalMode().MatchString(mode) {
 		d.fault("localBindSocketMode", show(mode), `want permissions in octal, such as "0666"`)
 	}
 }

@@ -4,9 +4,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
+	"sync"
 	"time"
 )
+
+// pattern is compiled when it is first used: most runs of the program are checks,
+// which read no configuration.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
 func (d *document) hostPort(name, value string) {
 	host, port, err := net.SplitHostPort(value)
