@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 )
 
-// containerCredentials is where ECS gives a task the credentials of its role.
-const containerCredentials = "http://169.254.170.2"
+// ecsAgent is where ECS gives a task the credentials of its role.
+const ecsAgent = "http://169.254.170.2"
 
 // expiryWindow is how long before their end a role's credentials are got anew.
 const expiryWindow = 5 * time.Minute
@@ -51,7 +51,7 @@ func provider(getenv func(string) string) (aws.CredentialsProvider, error) {
 	}
 	at := getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
 	if relative := getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
-		at = containerCredentials + relative
+		at = ecsAgent + relative
 	}
 	if at == "" {
 		return aws.NewCredentialsCache(ec2rolecreds.New()), nil

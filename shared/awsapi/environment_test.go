@@ -75,7 +75,7 @@ func retrieve(ctx context.Context, getenv func(string) string) (aws.Credentials,
 
 func TestWhereCredentialsMayBe(t *testing.T) {
 	for at, want := range map[string]bool{
-		containerCredentials + "/v2/credentials/a": true, "http://169.254.170.23/v1/credentials": true, "http://[fd00:ec2::23]/v1/credentials": true,
+		ecsAgent + "/v2/credentials/a": true, "http://169.254.170.23/v1/credentials": true, "http://[fd00:ec2::23]/v1/credentials": true,
 		"http://localhost:8080/": true, "http://127.1.2.3/": true, "http://[::1]/": true, "https://credentials.example/": true,
 		"http://credentials.example/": false, "http://169.254.169.254/": false, "ftp://127.0.0.1/": false, "": false, "://": false,
 	} {

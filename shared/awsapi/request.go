@@ -35,7 +35,7 @@ const Form = "application/x-www-form-urlencoded; charset=utf-8"
 // Request is a question to one of AWS's services.
 type Request struct {
 	Service     string // as in its endpoint and in signatures: "ssm"
-	Target      string // of services that take JSON: "AmazonSSM.GetParameter"
+	Target      string // the operation, of services that take JSON: "AmazonSSM.GetParameter"
 	ContentType string
 	Body        string
 }
@@ -100,7 +100,9 @@ func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
 		return nil, fmt.Errorf("read the answer of %s: %w", r.Service, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, refusal(r.Service, response.StatusCode, body)
+		refused := refusal(r.Service, response.StatusCode, body)
+		refused.RequestID = response.Header.Get("X-Amzn-Requestid")
+		return nil, refused
 	}
 	return body, nil
 }
@@ -136,12 +138,17 @@ type Error struct {
 	// XML may repeat the request, or say, encoded, what only those should read
 	// who may decode it.
 	Message string
+
+	RequestID string // by which AWS's support finds it
 }
 
 func (e *Error) Error() string {
 	text := strings.TrimSuffix(fmt.Sprintf("%s answered HTTP status %d %s", strings.ToUpper(e.Service), e.Status, e.Code), " ")
 	if e.Message != "" {
 		text += ": " + e.Message
+	}
+	if e.RequestID != "" {
+		text += " (request " + e.RequestID + ")"
 	}
 	return text
 }
@@ -172,17 +179,14 @@ func Permanent(err error) bool {
 // answer may be anything.
 func refusal(service string, status int, body []byte) *Error {
 	var told struct {
-		Type    string   `json:"__type" xml:"-"`
-		Message string   `json:"message" xml:"-"`
-		Codes   []string `json:"-" xml:"Error>Code"`
-		EC2     []string `json:"-" xml:"Errors>Error>Code"`
+		Type    string `json:"__type" xml:"-"` // perhaps with its namespace: "com.amazonaws.ssm#ParameterNotFound"
+		Message string `json:"message" xml:"-"`
+		Code    string `json:"-" xml:"Error>Code"`
+		EC2Code string `json:"-" xml:"Errors>Error>Code"`
 	}
 	if json.Unmarshal(body, &told) != nil {
 		_ = xml.Unmarshal(body, &told)
 	}
-	_, name, found := strings.Cut(told.Type, "#") // after the service's namespace
-	if !found {
-		name = told.Type
-	}
-	return &Error{Service: service, Status: status, Code: strings.Join(append(append(told.Codes, told.EC2...), name), ""), Message: told.Message}
+	name := told.Type[strings.LastIndex(told.Type, "#")+1:]
+	return &Error{Service: service, Status: status, Code: cmp.Or(name, told.Code, told.EC2Code), Message: told.Message}
 }

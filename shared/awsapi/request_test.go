@@ -72,12 +72,13 @@ func TestRefusals(t *testing.T) {
 			asked := 0
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				asked++
+				w.Header().Set("X-Amzn-RequestId", "1f")
 				w.WriteHeader(test.status)
 				fmt.Fprint(w, test.body)
 			}))
 			t.Cleanup(server.Close)
 			_, err := Do(t.Context(), at(server.URL, aws.NopRetryer{}), Request{Service: "ssm"})
-			if err == nil || !strings.HasSuffix(err.Error(), test.want) {
+			if err == nil || !strings.HasSuffix(err.Error(), test.want+" (request 1f)") {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 			if Permanent(err) != test.permanent || asked != 1 {
