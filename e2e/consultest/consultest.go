@@ -98,6 +98,9 @@ func (s *Server) Stop() {
 	}
 }
 
+// PID is the process of the server that runs, or ran last.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Freeze stops the server from answering while it still accepts connections,
 // as a machine out of memory does. Stop ends a frozen server too. It returns
 // when the server has come to a stop, which takes a moment on a busy machine.
