@@ -38,7 +38,7 @@ const (
 // few seconds, and nothing in between.
 func BenchmarkCheck(b *testing.B) {
 	s, m := surround(b), newMeter(b)
-	s.during(func() { m.run(b, program{register, []string{dist(b, "ecsmesh-init"), "register"}}, s.env) })
+	s.during(func() { m.run(b, program{starter, []string{dist(b, "ecsmesh-init"), "register"}}, s.env) })
 	envoy := s.startEnvoy(b)
 	closeApplication := s.startApplication(b)
 	check := func(refresh string) program {

@@ -17,8 +17,8 @@ const starts = 50
 
 // The subjects of BenchmarkTaskStart.
 const (
-	register = "ecsmesh-init register"
-	floor    = "the floor"
+	starter = "ecsmesh-init register"
+	floor   = "the floor"
 )
 
 // BenchmarkTaskStart is what puts a task into the mesh, from exec to exit, beside
@@ -26,11 +26,11 @@ const (
 // environment.
 func BenchmarkTaskStart(b *testing.B) {
 	s, m := surround(b), newMeter(b)
-	ours := program{register, []string{dist(b, "ecsmesh-init"), "register"}}
+	ours := program{starter, []string{dist(b, "ecsmesh-init"), "register"}}
 	start := func(p program) usage.Usage {
 		s.reset(b)
 		used := m.run(b, p, s.env)
-		if p.name == register || p.name == floor {
+		if p.name == starter || p.name == floor {
 			s.expectRegistered(b, p.name)
 		}
 		return used
@@ -57,7 +57,7 @@ func BenchmarkTaskStart(b *testing.B) {
 	for _, p := range programs {
 		recordStarts(b, p.name, taken[p.name], taken[floor])
 	}
-	record(b, results.Figure{Subject: register, Quantity: "size of the program", Unit: "MB", Value: size(b, ours.argv[0]), Target: 11})
+	record(b, results.Figure{Subject: starter, Quantity: "size of the program", Unit: "MB", Value: size(b, ours.argv[0]), Target: 11})
 	record(b, results.Figure{Subject: floor, Quantity: "size of the program", Unit: "MB", Value: size(b, least.argv[0])})
 	recordPackages(b, "ecsmesh-init", program{"ecsmesh-init version", []string{ours.argv[0], "version"}}, s.env)
 }
@@ -88,7 +88,7 @@ func recordRequests(b *testing.B, subject string, counts map[string]int) {
 	b.Helper()
 	for _, kind := range script.Kinds {
 		figure := results.Figure{Subject: subject, Quantity: kind, Value: float64(counts[kind])}
-		if subject == register {
+		if subject == starter {
 			figure.Target = most[kind]
 		}
 		record(b, figure)
@@ -115,7 +115,7 @@ func recordStarts(b *testing.B, subject string, taken, least runs) {
 		if q.samples {
 			absolute.Samples = taken.each(q.value)
 		}
-		if subject == register {
+		if subject == starter {
 			absolute.Target, relative.Target = q.target, q.times
 		}
 		record(b, absolute)
