@@ -100,8 +100,11 @@ func batches(b *testing.B, messages []events.SQSMessage, most int) []batch {
 // failed are the messages of a batch that a function gives back.
 func (t batch) failed(answer []byte) ([]events.SQSMessage, error) {
 	var response events.SQSEventResponse
-	if err := json.Unmarshal(answer, &response); err != nil || response.BatchItemFailures == nil {
-		return nil, fmt.Errorf("read the function's answer %s: %v", answer, err)
+	if err := json.Unmarshal(answer, &response); err != nil {
+		return nil, fmt.Errorf("read the function's answer %s: %w", answer, err)
+	}
+	if response.BatchItemFailures == nil {
+		return nil, fmt.Errorf("read the function's answer %s: it has no batchItemFailures", answer)
 	}
 	back := map[string]bool{}
 	for _, failure := range response.BatchItemFailures {
