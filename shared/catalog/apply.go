@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,6 +47,10 @@ func (c *Catalog) Apply(ctx context.Context, changes []Change) []Result {
 			others = append(others, i)
 		}
 	}
+	// Deletes last: a drain may be refused, and then all that is in its
+	// transaction is done again, where Consul's work is with deletes. Those are
+	// never refused for what is there.
+	slices.SortStableFunc(others, func(a, b int) int { return cmp.Compare(changes[a].Action, changes[b].Action) })
 	results := make([]Result, len(changes))
 	c.applyThese(ctx, changes, others, results)
 	stayed := c.forceLeave(ctx, changes, withAgents)
@@ -80,35 +85,35 @@ func (c *Catalog) applyTogether(ctx context.Context, changes []Change) []Result 
 		pending[i] = i
 	}
 	for round := 1; len(pending) > 0; round++ {
-		refusals, err := c.transact(ctx, changes, pending)
+		operations := make(api.TxnOps, len(pending))
+		for n, i := range pending {
+			operations[n] = c.operation(changes[i])
+		}
+		refusals, err := c.transact(ctx, operations)
 		if err == nil && len(refusals) == 0 {
 			break
 		}
 		if err == nil && round == maxRounds {
-			err = fmt.Errorf("change the catalog: Consul still refuses part of the transaction after %d tries", maxRounds)
+			err = fmt.Errorf("part of the transaction is still refused after %d tries", maxRounds)
 		}
 		if err != nil {
 			for _, i := range pending {
-				results[i].Err = err
+				results[i].Err = fmt.Errorf("change the catalog: %w", err)
 			}
 			break
 		}
-		for i, what := range refusals {
-			refused[i] = what
+		for n, what := range refusals {
+			refused[pending[n]] = what
 		}
-		pending = slices.DeleteFunc(pending, func(i int) bool { _, out := refusals[i]; return out })
+		pending = slices.DeleteFunc(pending, func(i int) bool { _, out := refused[i]; return out })
 	}
 	c.judge(ctx, changes, refused, results)
 	return results
 }
 
-// transact tries the changes of these indexes in one transaction. It returns
-// Consul's words for those that made it fail; none if it was carried out.
-func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int) (map[int]string, error) {
-	operations := make(api.TxnOps, len(indexes))
-	for n, i := range indexes {
-		operations[n] = c.operation(changes[i])
-	}
+// transact tries operations in one transaction. It returns Consul's words for
+// those that made it fail, by their indexes; none if it was carried out.
+func (c *Catalog) transact(ctx context.Context, operations api.TxnOps) (map[int]string, error) {
 	var refusals map[int]string
 	err := c.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
 		refusals = nil
@@ -125,8 +130,8 @@ func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int)
 		}
 		refusals = map[int]string{}
 		for _, refusal := range answer.Errors {
-			if refusal.OpIndex >= 0 && refusal.OpIndex < len(indexes) {
-				refusals[indexes[refusal.OpIndex]] = refusal.What
+			if refusal.OpIndex >= 0 && refusal.OpIndex < len(operations) {
+				refusals[refusal.OpIndex] = refusal.What
 			}
 		}
 		if len(refusals) == 0 {
@@ -134,10 +139,7 @@ func (c *Catalog) transact(ctx context.Context, changes []Change, indexes []int)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("change the catalog: %w", err)
-	}
-	return refusals, nil
+	return refusals, err
 }
 
 // judge finds out why Consul refused changes. A drain is refused where the
@@ -160,12 +162,12 @@ func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]s
 		}
 	}
 	var (
-		present              map[string]bool
+		missing              map[string]bool
 		drains               map[string]uint64
-		presentErr, drainErr error // why these are not known
+		missingErr, drainErr error // why these are not known
 	)
 	if len(drained) > 0 {
-		present, presentErr = c.present(ctx, drained)
+		missing, missingErr = c.missing(ctx, drained)
 	}
 	if undrain {
 		drains, drainErr = c.drains(ctx)
@@ -175,9 +177,9 @@ func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]s
 		switch {
 		case denied(what):
 			results[i].Err = fmt.Errorf("%s node %s: Consul refused: %s", change.Action, change.Node, what)
-		case change.Action == Drain && presentErr != nil:
-			results[i].Err = fmt.Errorf("drain node %s: Consul refused (%s), and it is unknown whether the node exists: %w", change.Node, what, presentErr)
-		case change.Action == Drain && !present[change.Node]:
+		case change.Action == Drain && missingErr != nil:
+			results[i].Err = fmt.Errorf("drain node %s: Consul refused (%s), and it is unknown whether the node exists: %w", change.Node, what, missingErr)
+		case change.Action == Drain && missing[change.Node]:
 			results[i].Missing = true
 		case change.Action == Undrain && drainErr != nil:
 			results[i].Err = fmt.Errorf("undrain node %s: Consul refused (%s), and it is unknown whether the drain is still the same: %w", change.Node, what, drainErr)

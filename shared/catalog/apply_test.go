@@ -235,8 +235,8 @@ func TestApplyManyOnConsul(t *testing.T) {
 	untouched++
 
 	expectResults(t, want, catalog.Apply(within(t, 20*time.Second), changes))
-	if requests.calls != 3*3 {
-		t.Errorf("it took %d requests, want for each of 3 transactions the first try, the second, and a list of nodes", requests.calls)
+	if requests.calls != 2*3+1 {
+		t.Errorf("it took %d requests, want for each of 2 transactions with drains the first try, the second, and a look-up of nodes, and 1 for deletes alone", requests.calls)
 	}
 	if nodes := nodesOf(t, server.Client); len(nodes) != drained+untouched {
 		t.Errorf("%d nodes are left, want %d", len(nodes), drained+untouched)
@@ -333,22 +333,25 @@ func refusals(what string, indexes ...int) answer {
 // transaction's answer stands for all that follow.
 type standIn struct {
 	transactions []answer
+	lookUp       answer // of a transaction that only reads
 	nodes        answer
 	hidden       bool
 
-	sizes []int // operations a transaction
+	sizes []int // operations a transaction that writes
 }
 
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply := s.nodes
 	if r.URL.Path == "/v1/txn" {
-		var operations []json.RawMessage
+		var operations api.TxnOps
 		if err := json.NewDecoder(r.Body).Decode(&operations); err != nil {
 			reply = answer{http.StatusBadRequest, err.Error()}
+		} else if node := operations[0].Node; node != nil && node.Verb == api.NodeGet {
+			reply = s.lookUp
 		} else {
 			reply = s.transactions[min(len(s.sizes), len(s.transactions)-1)]
+			s.sizes = append(s.sizes, len(operations))
 		}
-		s.sizes = append(s.sizes, len(operations))
 	} else if !r.URL.Query().Has("consistent") {
 		reply = answer{http.StatusBadRequest, "a read that may be stale"}
 	}
@@ -377,10 +380,7 @@ func (s *standIn) start(t *testing.T) *Catalog {
 }
 
 func TestRefusals(t *testing.T) {
-	const (
-		applied = `{"Results":null,"Errors":null}`
-		b       = `[{"Node":"ecs-b"}]`
-	)
+	const applied = `{"Results":null,"Errors":null}`
 	changes := []Change{drain("ecs-a"), drain("ecs-b"), remove("ecs-c")}
 	for name, test := range map[string]struct {
 		consul standIn
@@ -388,7 +388,7 @@ func TestRefusals(t *testing.T) {
 		sizes  []int
 	}{
 		"a node that is there": {
-			standIn{transactions: []answer{refusals("disk on fire", 0, 1), {200, applied}}, nodes: answer{200, b}},
+			standIn{transactions: []answer{refusals("disk on fire", 0, 1), {200, applied}}, lookUp: refusals("doesn't exist", 0)},
 			[]string{"missing", "drain node ecs-b: Consul refused: disk on fire", ""},
 			[]int{3, 1},
 		},
@@ -398,27 +398,27 @@ func TestRefusals(t *testing.T) {
 			[]int{3, 2},
 		},
 		"one after the other": {
-			standIn{transactions: []answer{refusals("gone", 0), refusals("gone", 0), {200, applied}}, nodes: answer{200, `[]`}},
+			standIn{transactions: []answer{refusals("gone", 0), refusals("gone", 0), {200, applied}}, lookUp: refusals("doesn't exist", 0, 1)},
 			[]string{"missing", "missing", ""},
 			[]int{3, 2, 1},
 		},
 		"everything": {
-			standIn{transactions: []answer{refusals("no", 0, 1, 2)}, nodes: answer{200, b}},
+			standIn{transactions: []answer{refusals("no", 0, 1, 2)}, lookUp: refusals("doesn't exist", 0)},
 			[]string{"missing", "drain node ecs-b: Consul refused: no", "delete node ecs-c: Consul refused: no"},
 			[]int{3},
 		},
-		"a list that is refused": {
-			standIn{transactions: []answer{refusals("no", 0), {200, applied}}, nodes: answer{403, "Permission denied"}},
-			[]string{"unknown whether the node exists: list nodes", "", ""},
+		"a look-up that is refused": {
+			standIn{transactions: []answer{refusals("no", 0), {200, applied}}, lookUp: answer{403, "Permission denied"}},
+			[]string{"unknown whether the node exists: look nodes up", "", ""},
 			[]int{3, 2},
 		},
-		"others are hidden": {
-			standIn{transactions: []answer{refusals("no", 0, 1), {200, applied}}, nodes: answer{200, b}, hidden: true},
-			[]string{"missing", "drain node ecs-b: Consul refused: no", ""},
+		"hidden from the look-up": {
+			standIn{transactions: []answer{refusals("no", 0, 1), {200, applied}}, lookUp: answer{200, applied}},
+			[]string{"drain node ecs-a: Consul refused: no", "drain node ecs-b: Consul refused: no", ""},
 			[]int{3, 1},
 		},
 		"no permission for some, which are hidden": {
-			standIn{transactions: []answer{refusals("Permission denied: lacks 'node:write'", 0, 2), {200, applied}}, nodes: answer{200, `[]`}},
+			standIn{transactions: []answer{refusals("Permission denied: lacks 'node:write'", 0, 2), {200, applied}}},
 			[]string{"drain node ecs-a: Consul refused: Permission denied", "", "delete node ecs-c: Consul refused: Permission denied"},
 			[]int{3, 1},
 		},
@@ -450,7 +450,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestRefusalsThatNeverEndAreBounded(t *testing.T) {
-	consul := standIn{transactions: []answer{refusals("no", 0)}, nodes: answer{200, `[]`}}
+	consul := standIn{transactions: []answer{refusals("no", 0)}, lookUp: refusals("doesn't exist", 0, 1, 2, 3)}
 	catalog := consul.start(t)
 	var changes []Change
 	for n := range 20 {

@@ -3,8 +3,6 @@ package catalog
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
@@ -50,22 +48,26 @@ func (c *Catalog) list(ctx context.Context, filter string) (found []*api.Node, m
 	return found, meta, err
 }
 
-// present returns which of the nodes exist. The token may change them, and so
-// read them; that others are hidden from it is no matter.
-func (c *Catalog) present(ctx context.Context, nodes []string) (map[string]bool, error) {
-	terms := make([]string, len(nodes))
+// missing returns which of the nodes, as many as a transaction takes, don't
+// exist. Consul finds each by its name, where a filter with all of their names
+// would have it hold each of them against every node that there is.
+//
+// It says so after it refused to change them, and so knows better than before
+// who is there. A node that is hidden from the token is not missing.
+func (c *Catalog) missing(ctx context.Context, nodes []string) (map[string]bool, error) {
+	questions := make(api.TxnOps, len(nodes))
 	for i, node := range nodes {
-		terms[i] = "Node == " + strconv.Quote(node)
+		questions[i] = &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeGet, Node: api.Node{Node: node, Partition: c.Partition}}}
 	}
-	found, _, err := c.list(ctx, strings.Join(terms, " or "))
+	refusals, err := c.transact(ctx, questions)
 	if err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
+		return nil, fmt.Errorf("look nodes up: %w", err)
 	}
-	present := map[string]bool{}
-	for _, node := range found {
-		present[node.Node] = true
+	missing := map[string]bool{}
+	for i := range refusals {
+		missing[nodes[i]] = true
 	}
-	return present, nil
+	return missing, nil
 }
 
 // drains returns the index of each check that drains a node. One that is not
