@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -18,9 +19,10 @@ import (
 	"ecsmesh/e2e/consultest"
 )
 
-const (
-	massTasks = 10_000
+// massTasks is how many tasks stop. Fewer show less of what Consul's log costs.
+var massTasks = flag.Int("tasks", 10_000, "how many tasks BenchmarkMassStop has stop")
 
+const (
 	// stopConcurrency is the template's MaximumConcurrency of deregister-tasks.
 	stopConcurrency = 5
 
@@ -28,14 +30,14 @@ const (
 	duplicates = 0.05
 )
 
-// BenchmarkMassStop has 10,000 tasks stop at once: all of their events wait in the
+// BenchmarkMassStop has 10,000 tasks, or those of -tasks, stop at once: all of their events wait in the
 // queue, those of tasks that stop among those of tasks that have stopped, in any
 // order, and some twice. The function's real processes take them as Lambda and SQS
 // would have it. The other way, next to it, is a call of Consul's API for each
 // instance of a service, with nothing before it that costs anything.
 func BenchmarkMassStop(b *testing.B) {
 	consul := consultest.StartCluster(b, 1).Servers[0] // unlike Start's, it keeps its log on disk
-	fleet := newFleet(b, "api", 1, massTasks, true)
+	fleet := newFleet(b, "api", 1, *massTasks, true)
 	registerFleet(b, consul.Client, fleet)
 	full := saveCatalog(b, consul.Client)
 	queue := stopEvents(b, fleet)
@@ -48,7 +50,7 @@ func BenchmarkMassStop(b *testing.B) {
 		functions := startDeregisterTasks(b, cloud)
 		way := measure(b, consul, fmt.Sprintf("batches of up to %d events", size), func() { functions.handle(b, queue, size) })
 		if left := meshNodes(b, consul.Client); left != 0 {
-			b.Fatalf("%d of %d tasks are still in the catalog", left, massTasks)
+			b.Fatalf("%d of %d tasks are still in the catalog", left, *massTasks)
 		}
 		way.record(b)
 		functions.record(b, way.subject, len(queue))
@@ -238,7 +240,7 @@ func restoreCatalog(b *testing.B, client *api.Client, saved []byte) {
 	if err := client.Snapshot().Restore(nil, bytes.NewReader(saved)); err != nil {
 		b.Fatal(err)
 	}
-	if nodes := meshNodes(b, client); nodes != massTasks {
-		b.Fatalf("%d tasks are in the restored catalog, want %d", nodes, massTasks)
+	if nodes := meshNodes(b, client); nodes != *massTasks {
+		b.Fatalf("%d tasks are in the restored catalog, want %d", nodes, *massTasks)
 	}
 }

@@ -158,6 +158,9 @@ func newServer(t testing.TB, addr netip.Addr, security *Security, args ...string
 		"-bind", addr.String(), "-client", addr.String(),
 		"-hcl", "ports { dns = -1, serf_wan = -1 }",
 		"-hcl", "disable_update_check = true",
+		// All of a test's tasks have one address towards Consul, which takes 200
+		// connections of each.
+		"-hcl", "limits { http_max_conns_per_client = 10000 }",
 	}, append(ports, args...)...)
 	t.Cleanup(func() {
 		s.Stop()
