@@ -30,11 +30,12 @@ const (
 	duplicates = 0.05
 )
 
-// BenchmarkMassStop has 10,000 tasks, or those of -tasks, stop at once: all of their events wait in the
-// queue, those of tasks that stop among those of tasks that have stopped, in any
-// order, and some twice. The function's real processes take them as Lambda and SQS
-// would have it. The other way, next to it, is a call of Consul's API for each
-// instance of a service, with nothing before it that costs anything.
+// BenchmarkMassStop has 10,000 tasks, or those of -tasks, stop at once: all of
+// their events wait in the queue, those of tasks that stop among those of tasks
+// that have stopped, in any order, and some twice. The function's real processes
+// take them as Lambda and SQS would have it. The other way, next to it, is a call
+// of Consul's API for each instance of a service, with nothing before it that
+// costs anything.
 func BenchmarkMassStop(b *testing.B) {
 	consul := consultest.StartCluster(b, 1).Servers[0] // unlike Start's, it keeps its log on disk
 	fleet := newFleet(b, "api", 1, *massTasks, true)

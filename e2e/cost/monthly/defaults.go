@@ -23,8 +23,8 @@ func defaultStack() Stack {
 	return Stack{
 		BatchSize:           Input{Name: "TaskEventsBatchSize, default", Value: 10, Unit: "events", Source: template},
 		WindowSeconds:       Input{Name: "TaskEventsBatchingWindowSeconds, default", Value: 0, Unit: "s", Source: template},
-		LargeBatchSize:      Input{Name: "TaskEventsBatchSize, large fleet", Value: 500, Unit: "events", Source: "as docs/performance advises"},
-		LargeWindowSeconds:  Input{Name: "TaskEventsBatchingWindowSeconds, large fleet", Value: 2, Unit: "s", Source: "as docs/performance advises"},
+		LargeBatchSize:      Input{Name: "TaskEventsBatchSize, large fleet", Value: 1000, Unit: "events", Source: "as docs/performance advises"},
+		LargeWindowSeconds:  Input{Name: "TaskEventsBatchingWindowSeconds, large fleet", Value: 1, Unit: "s", Source: "as docs/performance advises"},
 		Pollers:             Input{Name: "batches that Lambda handles at once", Value: 5, Unit: "", Source: template, Note: "MaximumConcurrency; with it Lambda's pollers stay five when idle: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"},
 		LongPollSeconds:     Input{Name: "wait of a poller for a message", Value: 20, Unit: "s", Source: "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html", Read: read, Note: "SQS's longest"},
 		EventsAStop:         Input{Name: "events of a stopping task that match the rule", Value: 3, Unit: "", Source: "events/mesh-task-stopped.json", Note: "versions 4 to 6 of a task on Fargate: stop asked for, deprovisioning, stopped"},
