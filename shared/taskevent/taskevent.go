@@ -7,6 +7,7 @@
 package taskevent
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,15 +57,29 @@ type Event struct {
 // task state change an error that names the field at fault. Errors never quote
 // the event: it may come from anyone who can write to the queue.
 func Decode(data []byte) (Event, error) {
+	// In one go, since most of a function's work is to read events. What is of
+	// the wrong type is left out, and the rest is there.
 	var raw struct {
-		ID         string          `json:"id"`
-		Source     string          `json:"source"`
-		DetailType string          `json:"detail-type"`
-		Time       string          `json:"time"`
-		Detail     json.RawMessage `json:"detail"`
+		ID         string `json:"id"`
+		Source     string `json:"source"`
+		DetailType string `json:"detail-type"`
+		Time       string `json:"time"`
+		Detail     *struct {
+			TaskARN       string `json:"taskArn"`
+			Group         string `json:"group"`
+			LastStatus    string `json:"lastStatus"`
+			DesiredStatus string `json:"desiredStatus"`
+			Version       int64  `json:"version"`
+			StopCode      string `json:"stopCode"`
+			StoppedReason string `json:"stoppedReason"`
+			UpdatedAt     string `json:"updatedAt"`
+
+			Containers json.RawMessage `json:"containers"`
+		} `json:"detail"`
 	}
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return Event{}, fmt.Errorf("decode event: %w", describe("", err))
+	malformed := json.Unmarshal(data, &raw)
+	if malformed != nil && !inDetail(malformed) {
+		return Event{}, fmt.Errorf("decode event: %w", describe(malformed))
 	}
 	switch {
 	case raw.Source == "":
@@ -75,23 +90,12 @@ func Decode(data []byte) (Event, error) {
 		return Event{}, fmt.Errorf("decode event: %w", ErrOtherEvent)
 	}
 
-	var detail struct {
-		TaskARN       string `json:"taskArn"`
-		Group         string `json:"group"`
-		LastStatus    string `json:"lastStatus"`
-		DesiredStatus string `json:"desiredStatus"`
-		Version       int64  `json:"version"`
-		StopCode      string `json:"stopCode"`
-		StoppedReason string `json:"stoppedReason"`
-		UpdatedAt     string `json:"updatedAt"`
-
-		Containers json.RawMessage `json:"containers"`
+	if malformed != nil {
+		return Event{}, fmt.Errorf("decode task event: %w", describe(malformed))
 	}
-	if len(raw.Detail) == 0 {
+	detail := raw.Detail
+	if detail == nil {
 		return Event{}, errors.New("decode task event: detail is missing")
-	}
-	if err := json.Unmarshal(raw.Detail, &detail); err != nil {
-		return Event{}, fmt.Errorf("decode task event: %w", describe("detail", err))
 	}
 	for _, required := range []struct{ field, value string }{
 		{"detail.taskArn", detail.TaskARN},
@@ -140,8 +144,15 @@ func hasClientAgent(containers json.RawMessage) bool {
 	return false
 }
 
+// inDetail tells whether something in an event's detail, which differs between
+// kinds of events, is of a type that a task's doesn't have.
+func inDetail(err error) bool {
+	var wrongType *json.UnmarshalTypeError
+	return errors.As(err, &wrongType) && (wrongType.Field == "detail" || strings.HasPrefix(wrongType.Field, "detail."))
+}
+
 // describe says what is wrong with the JSON without quoting it.
-func describe(parent string, err error) error {
+func describe(err error) error {
 	var (
 		syntax    *json.SyntaxError
 		wrongType *json.UnmarshalTypeError
@@ -150,10 +161,7 @@ func describe(parent string, err error) error {
 	case errors.As(err, &syntax):
 		return fmt.Errorf("not JSON (at byte %d)", syntax.Offset)
 	case errors.As(err, &wrongType):
-		field := strings.Trim(parent+"."+wrongType.Field, ".")
-		if field == "" {
-			field = "the event"
-		}
+		field := cmp.Or(wrongType.Field, "the event")
 		kind, _, _ := strings.Cut(wrongType.Value, " ") // "number 1.5" quotes the number
 		return fmt.Errorf("%s is of type %s, want %s", field, kind, jsonType(wrongType))
 	}

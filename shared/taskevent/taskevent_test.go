@@ -217,7 +217,7 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		"no detail type":      {`{"source":"aws.ecs"}`, `decode event: detail-type is missing`},
 		"no detail":           {`{` + envelope + `}`, `decode task event: detail is missing`},
 		"detail is a string":  {`{` + envelope + `,"detail":"hush-hush"}`, `decode task event: detail is of type string, want object`},
-		"detail is null":      {`{` + envelope + `,"detail":null}`, `decode task event: detail.taskArn is missing`},
+		"detail is null":      {`{` + envelope + `,"detail":null}`, `decode task event: detail is missing`},
 		"no task ARN":         {string(change(t, map[string]any{"taskArn": nil})), `decode task event: detail.taskArn is missing`},
 		"no task's ARN":       {string(change(t, map[string]any{"taskArn": "hush-hush"})), `decode task event: detail.taskArn is not the ARN of an ECS task`},
 		"task ARN is a list":  {string(change(t, map[string]any{"taskArn": []string{"hush-hush"}})), `decode task event: detail.taskArn is of type array, want string`},
