@@ -66,12 +66,12 @@ func body(f *testing.F, name string) string {
 }
 
 // expectFailures expects exactly the messages back that can't be read.
-func expectFailures(t *testing.T, records []events.SQSMessage, response events.SQSEventResponse) {
+func expectFailures(t *testing.T, records []record, response events.SQSEventResponse) {
 	t.Helper()
 	want := []string{}
 	for _, record := range records {
 		if unreadable(record.Body) {
-			want = append(want, record.MessageId)
+			want = append(want, record.MessageID)
 		}
 	}
 	got := []string{}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"ecsmesh/shared/catalog"
@@ -56,7 +57,7 @@ func (h *Handler) Handle(ctx context.Context, payload json.RawMessage) (any, err
 	}
 	messages := make([]message, len(records))
 	for i, record := range records {
-		messages[i] = message{id: record.MessageId, body: []byte(record.Body)}
+		messages[i] = message{id: record.MessageID, body: []byte(record.Body)}
 	}
 	// An absent list would mean to Lambda that the function failed.
 	failures := []events.SQSBatchItemFailure{}
@@ -68,25 +69,33 @@ func (h *Handler) Handle(ctx context.Context, payload json.RawMessage) (any, err
 	return events.SQSEventResponse{BatchItemFailures: failures}, nil
 }
 
+// record is what is used of a message as SQS delivers it.
+type record struct {
+	MessageID   string `json:"messageId"`
+	Body        string `json:"body"`
+	EventSource string `json:"eventSource"`
+}
+
 // batch tells a batch of SQS from an event of its own.
-func batch(payload json.RawMessage) (records []events.SQSMessage, isBatch bool, err error) {
+func batch(payload json.RawMessage) (records []record, isBatch bool, err error) {
 	var envelope struct {
-		Records json.RawMessage
+		Records *[]record
 	}
-	// What can't be read is no batch; taskevent.Decode then says what is wrong.
-	isBatch = json.Unmarshal(payload, &envelope) == nil && envelope.Records != nil
-	if !isBatch {
+	err = json.Unmarshal(payload, &envelope)
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrongType) && strings.HasPrefix(wrongType.Field, "Records"):
+		return nil, true, errors.New("decode batch: Records is not a list of SQS messages")
+	case envelope.Records == nil:
+		// What can't be read is no batch; taskevent.Decode then says what is wrong.
 		return nil, false, nil
 	}
-	if err := json.Unmarshal(envelope.Records, &records); err != nil {
-		return nil, true, errors.New("decode batch: Records is not a list of SQS messages")
-	}
-	for _, record := range records {
+	for _, record := range *envelope.Records {
 		if record.EventSource != "aws:sqs" {
 			return nil, true, fmt.Errorf("decode batch: eventSource is %q, want aws:sqs", record.EventSource)
 		}
 	}
-	return records, true, nil
+	return *envelope.Records, true, nil
 }
 
 // process handles the messages and returns an error, or nil, for each.
