@@ -88,6 +88,7 @@ func (m *model) invokeSweep(override bool) {
 		Metrics:   m.metrics,
 		Log:       m.logOf(p),
 		Pause:     time.Nanosecond, // see describe
+		Calls:     1,               // the model lets one thing happen at a time
 		Now:       m.clock,
 	}
 	m.start(p, func(ctx context.Context) {

@@ -32,9 +32,9 @@ const (
 	// timeout of two minutes. What takes longer is left to the next run.
 	maxWorkTime = 110 * time.Second
 
-	// maxCalls is how many calls of ECS are made at once: with some 200 ms each,
-	// about the 20 a second that ECS allows an account.
-	maxCalls = 4
+	// defaultCalls is how many calls of ECS are made at once: with some 200 ms
+	// each, about the 20 a second that ECS allows an account.
+	defaultCalls = 4
 
 	// defaultPause gives ECS's answers time to catch up with its events: what
 	// it describes is a copy that lags behind.
@@ -73,6 +73,9 @@ type Sweep struct {
 	// Pause is how long after the first look at ECS the second is taken, at
 	// what is believed only when seen twice; 0 is 5 s.
 	Pause time.Duration
+
+	// Calls is how many calls of ECS are made at once; 0 is 4.
+	Calls int
 
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
@@ -204,7 +207,7 @@ func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*findi
 		answers = make([]map[string]Answer, len(asked))
 		failed  = make([]error, len(asked))
 		calls   sync.WaitGroup
-		atOnce  = make(chan struct{}, maxCalls)
+		atOnce  = make(chan struct{}, cmp.Or(s.Calls, defaultCalls))
 	)
 	for i, question := range asked {
 		atOnce <- struct{}{}
