@@ -51,7 +51,7 @@ func Do(ctx context.Context, sdk aws.Config, request Request) ([]byte, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		body, err := once(ctx, sdk, request)
-		if err == nil || attempt >= retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
+		if err == nil || ctx.Err() != nil || attempt >= retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
 			return body, err
 		}
 		pause, hopeless := retryer.RetryDelay(attempt, err)
@@ -92,12 +92,12 @@ func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, &sendError{err}
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, largest))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", r.Service, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", r.Service, &sendError{err})
 	}
 	if response.StatusCode != http.StatusOK {
 		refused := refusal(r.Service, response.StatusCode, body)
@@ -106,6 +106,17 @@ func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
 	}
 	return body, nil
 }
+
+// sendError is what the network did to a request, whatever that is called: a
+// connection that the other end closed while a function was frozen is just EOF.
+// The SDK's retries would not take that for a reason to ask again, and net/http
+// doesn't repeat what it may have sent.
+type sendError struct{ error }
+
+func (e *sendError) Unwrap() error { return e.error }
+
+// ConnectionError is what the SDK's retries look at.
+func (e *sendError) ConnectionError() bool { return true }
 
 // Credentials are those to sign with.
 func Credentials(ctx context.Context, sdk aws.Config) (aws.Credentials, error) {

@@ -125,6 +125,43 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatEnd has a server close the connection on which it is asked,
+// as it may one that it has kept for long.
+func TestConnectionsThatEnd(t *testing.T) {
+	for name, answer := range map[string]string{
+		"before the answer": "",
+		"within it":         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe",
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if asked++; asked == 2 {
+					connection, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, _ = io.WriteString(connection, answer)
+					_ = connection.Close()
+					return
+				}
+				fmt.Fprint(w, "the answer")
+			}))
+			t.Cleanup(server.Close)
+			retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = time.Millisecond })
+			for range 2 {
+				body, err := Do(t.Context(), at(server.URL, retryer), Request{Service: "ssm", Body: "again"})
+				if err != nil || string(body) != "the answer" {
+					t.Errorf("got %q, %v", body, err)
+				}
+			}
+			if asked != 3 {
+				t.Errorf("asked %d times, want 3", asked)
+			}
+		})
+	}
+}
+
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
