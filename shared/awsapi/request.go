@@ -179,11 +179,11 @@ func Throttles(code string) bool {
 
 // Permanent tells whether the service will say the same of the next attempt: it
 // understood the request and refused it. Throttling, and credentials that ran
-// out, are not.
+// out, for which EC2 has a word of its own, are not.
 func Permanent(err error) bool {
 	var refused *Error
 	return errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.Status != http.StatusRequestTimeout &&
-		refused.Status != http.StatusTooManyRequests && !Throttles(refused.Code) && !strings.HasPrefix(refused.Code, "Expired")
+		refused.Status != http.StatusTooManyRequests && !Throttles(refused.Code) && !strings.HasPrefix(refused.Code, "Expired") && refused.Code != "RequestExpired"
 }
 
 // refusal reads an error in JSON, or in one of AWS's two forms in XML. A proxy's

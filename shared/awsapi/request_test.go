@@ -58,6 +58,7 @@ func TestRefusals(t *testing.T) {
 		"ran out":               {400, `{"__type":"ExpiredTokenException"}`, "400 ExpiredTokenException", false},
 		"the clock is wrong":    {400, `{"__type":"InvalidSignatureException","message":"Signature expired"}`, "InvalidSignatureException: Signature expired", true},
 		"EC2":                   {403, "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>encoded</Message></Error></Errors></Response>", "403 UnauthorizedOperation", true},
+		"EC2, ran out":          {400, "<Response><Errors><Error><Code>RequestExpired</Code></Error></Errors></Response>", "400 RequestExpired", false},
 		"STS":                   {403, "<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>repeated</Message></Error></ErrorResponse>", "403 InvalidClientTokenId", true},
 		"STS throttles":         {400, "<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>", "400 Throttling", false},
 		"out of order":          {500, `{"__type":"InternalServerError"}`, "500 InternalServerError", false},
