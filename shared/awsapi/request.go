@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,8 +50,13 @@ func Do(ctx context.Context, sdk aws.Config, request Request) ([]byte, error) {
 	if sdk.Retryer != nil {
 		retryer = sdk.Retryer()
 	}
+	var ahead time.Duration // AWS's clock of this one
 	for attempt := 1; ; attempt++ {
-		body, err := once(ctx, sdk, request)
+		body, err := once(ctx, sdk, request, time.Now().Add(ahead))
+		if apart := clocksApart(err); apart != 0 && ahead == 0 {
+			ahead = apart
+			continue
+		}
 		if err == nil || ctx.Err() != nil || attempt >= retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
 			return body, err
 		}
@@ -66,7 +72,25 @@ func Do(ctx context.Context, sdk aws.Config, request Request) ([]byte, error) {
 	}
 }
 
-func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
+// clocksApart is by how much the clock is wrong that a request was signed by, as
+// far as AWS refuses it for that: it takes five minutes.
+func clocksApart(err error) time.Duration {
+	const tolerated = 4 * time.Minute
+	var refused *Error
+	if !errors.As(err, &refused) || refused.at.IsZero() || !slices.Contains(skewed, refused.Code) {
+		return 0
+	}
+	if apart := time.Until(refused.at); apart.Abs() > tolerated {
+		return apart
+	}
+	return 0
+}
+
+// skewed are the codes by which services refuse a signature that is too old, or
+// of the future.
+var skewed = []string{"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired", "AuthFailure"}
+
+func once(ctx context.Context, sdk aws.Config, r Request, at time.Time) ([]byte, error) {
 	endpoint, err := Endpoint(ctx, sdk, r.Service)
 	if err != nil {
 		return nil, err
@@ -83,10 +107,10 @@ func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := Sign(ctx, credentials, request, r.Body, r.Service, sdk.Region, time.Now()); err != nil {
+	if err := Sign(ctx, credentials, request, r.Body, r.Service, sdk.Region, at); err != nil {
 		return nil, err
 	}
-	var client aws.HTTPClient = http.DefaultClient
+	var client aws.HTTPClient = direct
 	if sdk.HTTPClient != nil {
 		client = sdk.HTTPClient
 	}
@@ -102,10 +126,14 @@ func once(ctx context.Context, sdk aws.Config, r Request) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
 		refused := refusal(r.Service, response.StatusCode, body)
 		refused.RequestID = response.Header.Get("X-Amzn-Requestid")
+		refused.at, _ = http.ParseTime(response.Header.Get("Date"))
 		return nil, refused
 	}
 	return body, nil
 }
+
+// direct follows no redirection: what is signed for one host is no other's.
+var direct = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // sendError is what the network did to a request, whatever that is called: a
 // connection that the other end closed while a function was frozen is just EOF.
@@ -151,6 +179,8 @@ type Error struct {
 	Message string
 
 	RequestID string // by which AWS's support finds it
+
+	at time.Time // of the answer, by the service's clock; zero where it says none
 }
 
 func (e *Error) Error() string {

@@ -186,3 +186,38 @@ func TestWithoutCredentials(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheClockIsWrong has AWS's be an hour ahead, and say so with each answer.
+func TestTheClockIsWrong(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		now := time.Now().Add(time.Hour)
+		w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+		signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		if err != nil || now.Sub(signed).Abs() > 5*time.Minute {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"__type":"InvalidSignatureException","message":"Signature expired"}`)
+			return
+		}
+		fmt.Fprint(w, "the answer")
+	}))
+	t.Cleanup(server.Close)
+	body, err := Do(t.Context(), at(server.URL, aws.NopRetryer{}), Request{Service: "ssm"})
+	if err != nil || string(body) != "the answer" || requests != 2 {
+		t.Errorf("got %q, %v after %d requests", body, err, requests)
+	}
+}
+
+// TestNoRedirectionIsFollowed keeps what is signed for one host from another.
+func TestNoRedirectionIsFollowed(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the other host was asked") }))
+	t.Cleanup(other.Close)
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
+	t.Cleanup(server.Close)
+	_, err := Do(t.Context(), at(server.URL, aws.NopRetryer{}), Request{Service: "ssm"})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status != http.StatusFound {
+		t.Errorf("got %v", err)
+	}
+}
