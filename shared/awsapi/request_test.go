@@ -135,7 +135,7 @@ func TestConnectionsThatEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if asked++; asked == 2 {
 					connection, _, err := http.NewResponseController(w).Hijack()
 					if err != nil {
