@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -152,9 +153,9 @@ func (c *Catalog) judge(ctx context.Context, changes []Change, refused map[int]s
 		drained []string // nodes that were to be drained
 		undrain bool     // whether any was to be undrained
 	)
-	for i, what := range refused {
+	for _, i := range slices.Sorted(maps.Keys(refused)) {
 		switch {
-		case denied(what): // nothing more to know
+		case denied(refused[i]): // nothing more to know
 		case changes[i].Action == Drain:
 			drained = append(drained, changes[i].Node)
 		case changes[i].Action == Undrain:
