@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -103,10 +104,10 @@ func (s *session) register(ctx context.Context) error {
 		return err
 	}
 	if s.Config.Topology == config.ClientAgent {
-		return s.writeToAgent(ctx, servers)
+		return s.advise(s.writeToAgent(ctx, servers))
 	}
 	servers.UseToken(s.token.Secret, s.token.Created)
-	return s.write(ctx, servers)
+	return s.advise(s.write(ctx, servers))
 }
 
 // logIn gets a token, where there is none yet. The servers don't have it.
@@ -153,7 +154,7 @@ func (s *session) writeResilience(ctx context.Context, client *api.Client) error
 }
 
 func (s *session) write(ctx context.Context, servers *consul.Servers) error {
-	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+	return servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		if err := s.writeResilience(ctx, client); err != nil {
 			return err
 		}
@@ -163,16 +164,26 @@ func (s *session) write(ctx context.Context, servers *consul.Servers) error {
 		s.datacenter, err = s.registered.Write(ctx, client)
 		return err
 	})
+}
+
+// unknownField is what Consul says of a field in a configuration entry that it
+// doesn't know.
+const unknownField = "invalid config key"
+
+// advise says what to do about a refusal.
+func (s *session) advise(err error) error {
 	var denied api.StatusError
 	switch {
-	case errors.As(err, &denied) && denied.Code == http.StatusBadRequest && !s.Config.Tenancy.IsDefault():
+	case !errors.As(err, &denied):
+		return err
+	case denied.Code == http.StatusBadRequest && strings.Contains(denied.Body, unknownField) && s.Config.Service.OutlierDetection != nil && len(s.Config.Service.OutlierDetection.Newer) > 0:
+		return fmt.Errorf("%w; these servers are too old for what service.networkResilienceConfig.outlierDetection names: remove it, and use maxFailures", err)
+	case denied.Code == http.StatusBadRequest && !s.Config.Tenancy.IsDefault():
 		what := "service"
 		if s.Config.Gateway != nil {
 			what = "gateway"
 		}
 		return fmt.Errorf("%w; unless this is Consul Enterprise, remove %s.namespace and %s.partition", err, what, what)
-	case denied.Code == http.StatusBadRequest && s.Config.Service.OutlierDetection != nil && len(s.Config.Service.OutlierDetection.Newer) > 0:
-		return fmt.Errorf("%w; these servers are too old for what service.networkResilienceConfig.outlierDetection names: remove it, and use maxFailures", err)
 	case denied.Code != http.StatusForbidden:
 		return err
 	case consul.TokenUnknown(err) && s.tokens.Login == nil:
