@@ -4,34 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"ecsmesh/e2e/golden"
+)
 
 // TestGoldenReference keeps docs/configuration.md what the schema says.
 func TestGoldenReference(t *testing.T) {
-	golden := filepath.Join(root, "docs", "configuration.md")
-	got := writeReference(t)
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(want, got) {
-		t.Error("docs/configuration.md is not what schema.json says; write it anew with make golden")
-	}
+	golden.Expect(t, filepath.Join(root, "docs", "configuration.md"), writeReference(t))
 }
 
 const referenceHead = `# Configuration of a task

@@ -3,20 +3,15 @@ package dataplane
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"ecsmesh/e2e/golden"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/shared/consul"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func plain() Proxy {
 	return Proxy{
@@ -45,19 +40,7 @@ func TestGoldenConfigurations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".json")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("not as in %s (run make golden if it should not be):\n%s", golden, diff)
-			}
+			golden.Expect(t, filepath.Join("testdata", name+".json"), got)
 			readStrictly(t, got)
 		})
 	}

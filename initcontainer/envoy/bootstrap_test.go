@@ -3,7 +3,6 @@ package envoy
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -31,13 +30,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ecsmesh/e2e/consultest"
+	"ecsmesh/e2e/golden"
 	"ecsmesh/e2e/tools"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/volume"
 	"ecsmesh/shared/consul"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func sidecar(settings config.EnvoySettings) Sidecar {
 	return Sidecar{
@@ -88,15 +86,7 @@ func TestGoldenBootstraps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", "bootstrap-"+name+".json")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(read(t, golden), string(got)); diff != "" {
-				t.Errorf("not as in %s (run make golden if it should not be):\n%s", golden, diff)
-			}
+			golden.Expect(t, filepath.Join("testdata", "bootstrap-"+name+".json"), got)
 			decodeStrictly(t, got, &bootstrapv3.Bootstrap{})
 			validateWithEnvoy(t, s)
 		})

@@ -2,9 +2,7 @@ package registration
 
 import (
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,11 +12,10 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/consultest"
+	"ecsmesh/e2e/golden"
 	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/taskmeta"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 const vpc = "vpc-0a1b2c3d"
 
@@ -77,19 +74,7 @@ func TestGoldenRegistrations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".json")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("not as in %s (run make golden if it should not be):\n%s", golden, diff)
-			}
+			golden.Expect(t, filepath.Join("testdata", name+".json"), got)
 		})
 	}
 }

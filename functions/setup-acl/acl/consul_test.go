@@ -8,23 +8,20 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"flag"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ecsmesh/e2e/consultest"
+	"ecsmesh/e2e/golden"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // interrupted is a way to Consul on which the requests that change something
 // fail after some have passed. It tries nothing twice.
@@ -190,7 +187,7 @@ func TestGoldenACLOnConsul(t *testing.T) {
 	expectGolden(t, way, with, "testdata/acl-client-agents.json")
 }
 
-func expectGolden(t *testing.T, way *interrupted, settings Settings, golden string) {
+func expectGolden(t *testing.T, way *interrupted, settings Settings, path string) {
 	t.Helper()
 	build(t, way, stack(t, "aws", "eu-west-1", "ecsmesh"), settings)
 	var got bytes.Buffer
@@ -200,18 +197,7 @@ func expectGolden(t *testing.T, way *interrupted, settings Settings, golden stri
 	if err := encoder.Encode(read(t, way.client)); err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := gocmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("what is made differs from %s (-want +got):\n%s", golden, diff)
-	}
+	golden.Expect(t, path, got.Bytes())
 }
 
 func TestChangesOnConsul(t *testing.T) {
