@@ -38,8 +38,12 @@ func (e *Emulator) Deploy(ctx context.Context, stack, templatePath string, code,
 			return nil, fmt.Errorf("deploy stack %s: %w", stack, err)
 		}
 	}
+	url, err := e.Upload(ctx, template)
+	if err != nil {
+		return nil, fmt.Errorf("deploy stack %s: %w", stack, err)
+	}
 	d := deployment{cloudformation.NewFromConfig(e.Config()), stack}
-	if err := d.run(ctx, string(template), params); err != nil {
+	if err := d.run(ctx, url, params); err != nil {
 		return nil, fmt.Errorf("deploy stack %s: %w", stack, err)
 	}
 	outputs, err := d.outputs(ctx)
@@ -55,10 +59,6 @@ func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[st
 	if err := yaml.Unmarshal(template, &doc); err != nil {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
-	client := s3.NewFromConfig(e.Config(), func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(artifacts)}); err != nil {
-		return nil, fmt.Errorf("create bucket %s: %w", artifacts, err)
-	}
 	for function, folder := range code {
 		properties := field(&doc, "Resources", function, "Properties")
 		if properties == nil || properties.Kind != yaml.MappingNode {
@@ -68,8 +68,7 @@ func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[st
 		if err != nil {
 			return nil, fmt.Errorf("package %s: %w", function, err)
 		}
-		key := fmt.Sprintf("%x.zip", sha256.Sum256(archive))
-		_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(artifacts), Key: aws.String(key), Body: bytes.NewReader(archive)})
+		key, err := e.keep(ctx, archive, ".zip")
 		if err != nil {
 			return nil, fmt.Errorf("upload %s: %w", function, err)
 		}
@@ -82,6 +81,26 @@ func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[st
 		properties.Content = append(properties.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "CodeUri"}, &location)
 	}
 	return yaml.Marshal(&doc)
+}
+
+// Upload keeps a template in S3 and returns its URL: CloudFormation takes no more than 51,200 bytes directly.
+func (e *Emulator) Upload(ctx context.Context, template []byte) (url string, err error) {
+	key, err := e.keep(ctx, template, ".template")
+	if err != nil {
+		return "", fmt.Errorf("upload template: %w", err)
+	}
+	return e.url + "/" + artifacts + "/" + key, nil
+}
+
+// keep puts something into the bucket of artifacts, under its checksum.
+func (e *Emulator) keep(ctx context.Context, content []byte, ending string) (key string, err error) {
+	client := s3.NewFromConfig(e.Config(), func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(artifacts)}); err != nil {
+		return "", fmt.Errorf("create bucket %s: %w", artifacts, err)
+	}
+	key = fmt.Sprintf("%x%s", sha256.Sum256(content), ending)
+	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(artifacts), Key: aws.String(key), Body: bytes.NewReader(content)})
+	return key, err
 }
 
 // field is the node at a path of keys, or nil.
@@ -140,7 +159,7 @@ type deployment struct {
 	stack string
 }
 
-func (d deployment) run(ctx context.Context, template string, params map[string]string) error {
+func (d deployment) run(ctx context.Context, templateURL string, params map[string]string) error {
 	kind := types.ChangeSetTypeUpdate
 	if _, err := d.describe(ctx); isMissing(err) {
 		kind = types.ChangeSetTypeCreate
@@ -151,7 +170,7 @@ func (d deployment) run(ctx context.Context, template string, params map[string]
 		StackName:     aws.String(d.stack),
 		ChangeSetName: aws.String(fmt.Sprintf("deploy-%d", time.Now().UnixNano())),
 		ChangeSetType: kind,
-		TemplateBody:  aws.String(template),
+		TemplateURL:   aws.String(templateURL),
 		Capabilities:  []types.Capability{types.CapabilityCapabilityNamedIam, types.CapabilityCapabilityAutoExpand},
 	}
 	for key, value := range params {
