@@ -185,6 +185,42 @@ def add_asynchronous_invocation(eventbridge, functions):
     eventbridge._dispatch_to_lambda = deliver
 
 
+def add_queue_policies(eventbridge, sqs, evaluator):
+    """A rule's event gets into a queue that is there and whose policy lets it in, or else, and without another try,
+    into the target's dead-letter queue. ministack looks at no queue's policy and drops what it can't deliver.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    """
+    invoke = eventbridge._invoke_target
+
+    def lets_in(queue_arn, rule):
+        queue = sqs._queue_by_arn(queue_arn)
+        policy = queue and queue["attributes"].get("Policy")
+        if not policy:
+            return False
+        call = evaluator.EvalContext(
+            principal_arn="",
+            principal_type="Service",
+            principal_account="",
+            action="sqs:SendMessage",
+            resource_arn=queue_arn,
+            region=queue_arn.split(":")[3],
+            service_context={"aws:sourcearn": rule["Arn"]},
+        )
+        return evaluator.evaluate_resource_policy(policy, call, service="events.amazonaws.com").decision == "Allow"
+
+    def invoke_allowed(target, event, rule, view=None):
+        if ":sqs:" in target["Arn"] and not lets_in(target["Arn"], rule):
+            dead_letters = (target.get("DeadLetterConfig") or {}).get("Arn", "")
+            if not dead_letters or not lets_in(dead_letters, rule):
+                log.warning("an event of %s is lost: neither %s nor %s takes it", rule["Arn"], target["Arn"], dead_letters)
+                return None
+            target = {"Id": target["Id"], "Arn": dead_letters}
+        return invoke(target, event, rule, view)
+
+    eventbridge._invoke_target = invoke_allowed
+
+
 def add_quick_answers(scheduler):
     """Nothing takes seconds here that takes milliseconds on AWS."""
     # A function's Runtime API sends each event in two pieces, and TCP would hold the second back for 40 ms.
@@ -499,7 +535,7 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-    from ministack.services import ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, ssm, sts
+    from ministack.services import ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, sqs, ssm, sts
     from ministack.services.cloudformation import provisioners
 
     if "ECS_ENDPOINT" in os.environ:
@@ -517,6 +553,7 @@ def main():
     add_reserved_concurrency(provisioners, lambda_svc)
     add_batch_rule(provisioners)
     add_asynchronous_invocation(eventbridge, lambda_svc)
+    add_queue_policies(eventbridge, sqs, iam_evaluator)
     add_quick_answers(scheduler)
 
     config = Config()
