@@ -29,7 +29,7 @@ import (
 func TestEventsInTrouble(t *testing.T) {
 	t.Parallel()
 	post := courier{twice: 2 * time.Second}
-	l, servers := startWithServers(t, lab.Options{Servers: 1, Events: post.events, Parameters: impatient("20")})
+	l, servers := startWithServers(t, lab.Options{Servers: 1, Events: post.events, Retry: retry, Parameters: tries("20")})
 	must(t, l.UseHTTP(t.Context(), "web", "api"))
 	web, apis := startMesh(t, l, 3)
 	live, stopping, dead := apis[0], apis[1], apis[2]

@@ -26,10 +26,12 @@ import (
 	"ecsmesh/shared/mesh"
 )
 
-// impatient has the queue try again after seconds, where AWS would be given
-// minutes.
-func impatient(receives string) map[string]string {
-	return map[string]string{"TaskEventsVisibilityTimeoutSeconds": "2", "TaskEventsMaxReceives": receives}
+// retry has the queue try again after seconds, where AWS is given minutes.
+const retry = 2 * time.Second
+
+// tries is how often the queue hands out an event before it sets it aside.
+func tries(most string) map[string]string {
+	return map[string]string{"TaskEventsMaxReceives": most}
 }
 
 // courier stands between ECS and EventBridge. It delivers each event at once,

@@ -23,6 +23,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/tools"
@@ -57,6 +60,10 @@ type Options struct {
 	// late, twice or not at all. By default each is delivered at once.
 	Events func(ctx context.Context, event ecs.Event, deliver func(ecs.Event))
 
+	// Retry is after how long the queue hands out an event again that could not
+	// be handled. By default it is what template.yaml has, which are minutes.
+	Retry time.Duration
+
 	// Parameters of template.yaml beside those that say where Consul is.
 	Parameters map[string]string
 
@@ -90,6 +97,7 @@ type Lab struct {
 	servers   *serverlist.Parameter
 
 	parameters map[string]string // of template.yaml, beside the lab's own
+	retry      time.Duration
 
 	stacks       sync.Mutex // one change at a time
 	gossipKeyARN string     // of the secret that the servers' stack made
@@ -182,13 +190,13 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 	l.Web = l.ECS.CreateService(ecs.ServiceOptions{Name: "web", Cluster: MeshCluster, Define: l.defineMeshTask("web")})
 	l.API = l.ECS.CreateService(ecs.ServiceOptions{Name: "api", Cluster: MeshCluster, Define: l.defineMeshTask("api")})
 	l.servers = serverlist.New(parameter.NewStore(l.Emulator.Config()), ServersParameter)
-	l.parameters = opts.Parameters
+	l.parameters, l.retry = opts.Parameters, opts.Retry
 	if l.security != nil {
 		if err := l.publishSecurity(ctx); err != nil {
 			return err
 		}
 	}
-	return l.deployStack(ctx, nil)
+	return l.deployStack(ctx, l.template(), nil)
 }
 
 // tasksBase is the address before those of the tasks: 127.X.1.0.
@@ -207,9 +215,28 @@ func functions() map[string]string {
 	}
 }
 
-// deployStack deploys template.yaml, with the functions that `make build` made.
+func (l *Lab) template() string { return filepath.Join(l.root, "template.yaml") }
+
+// Update deploys the stack again, as another version of the template has it,
+// with parameters beside the lab's. The change may be nil.
+func (l *Lab) Update(ctx context.Context, change func(template string) string, parameters map[string]string) error {
+	if change == nil {
+		return l.deployStack(ctx, l.template(), parameters)
+	}
+	content, err := os.ReadFile(l.template())
+	if err != nil {
+		return err
+	}
+	changed := filepath.Join(l.Dir, "template.yaml")
+	if err := os.WriteFile(changed, []byte(change(string(content))), 0o600); err != nil {
+		return err
+	}
+	return l.deployStack(ctx, changed, parameters)
+}
+
+// deployStack deploys a template, with the functions that `make build` made.
 // More are parameters that come with a change of the stack.
-func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
+func (l *Lab) deployStack(ctx context.Context, template string, more map[string]string) error {
 	code := map[string]string{}
 	for function, program := range functions() {
 		bootstrap, err := tools.Dist(program)
@@ -228,9 +255,22 @@ func (l *Lab) deployStack(ctx context.Context, more map[string]string) error {
 	}
 	maps.Copy(parameters, l.parameters)
 	maps.Copy(parameters, more)
-	var err error
-	l.Outputs, err = l.Emulator.Deploy(ctx, Stack, filepath.Join(l.root, "template.yaml"), code, parameters)
-	return err
+	outputs, err := l.Emulator.Deploy(ctx, Stack, template, code, parameters)
+	if err != nil {
+		return err
+	}
+	l.Outputs = outputs
+	if l.retry == 0 {
+		return nil
+	}
+	_, err = sqs.NewFromConfig(l.Emulator.Config()).SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{
+		QueueUrl:   aws.String(outputs["TaskEventsQueueUrl"]),
+		Attributes: map[string]string{"VisibilityTimeout": fmt.Sprint(l.retry.Seconds())},
+	})
+	if err != nil {
+		return fmt.Errorf("have the queue try again after %s: %w", l.retry, err)
+	}
+	return nil
 }
 
 // Installed reports everything that a lab needs and that is not there.

@@ -81,7 +81,7 @@ func (l *Lab) publishSecurity(ctx context.Context) error {
 // setUpACL has the stack make what tasks and functions need to log in. Only now
 // is there a Consul in which it can.
 func (l *Lab) setUpACL(ctx context.Context) error {
-	return l.deployStack(ctx, map[string]string{
+	return l.deployStack(ctx, l.template(), map[string]string{
 		"ConsulManagementTokenSecretArn": l.security.tokenARN,
 		"TaskRoleArns":                   "arn:aws:iam::" + emulator.AccountID + ":role/*",
 		"LoginServerId":                  serverID,

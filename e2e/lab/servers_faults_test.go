@@ -22,7 +22,7 @@ import (
 // all of Consul's servers freeze, and then two of them are lost in turn.
 func TestServersInTrouble(t *testing.T) {
 	t.Parallel()
-	l, servers := startWithServers(t, lab.Options{Parameters: impatient("100")})
+	l, servers := startWithServers(t, lab.Options{Retry: retry, Parameters: tries("100")})
 	must(t, l.UseHTTP(t.Context(), "web", "api"))
 	web, apis := startMesh(t, l, 2)
 	for _, task := range append(slices.Clone(apis), web) {

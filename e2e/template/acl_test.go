@@ -77,31 +77,6 @@ func TestAclResourceHasTheSamplesProperties(t *testing.T) {
 	}
 }
 
-func TestSecurityParametersGoTogether(t *testing.T) {
-	e := startEmulator(t)
-	for name, test := range map[string]struct {
-		params map[string]string
-		want   string
-	}{
-		"TLS without a CA":           {map[string]string{"ConsulTls": "ENABLED"}, "ConsulTls needs a ConsulCaParameterName"},
-		"ACLs for nobody":            {map[string]string{"ConsulManagementTokenSecretArn": withACLs["ConsulManagementTokenSecretArn"]}, "needs TaskRoleArns"},
-		"a secret's name":            {with(withACLs, map[string]string{"ConsulManagementTokenSecretArn": "consul-bootstrap"}), "must be the ARN of a secret"},
-		"a role's name":              {with(withACLs, map[string]string{"TaskRoleArns": "web"}), "must be ARNs of IAM roles"},
-		"a user":                     {with(withACLs, map[string]string{"TaskRoleArns": "arn:aws:iam::123456789012:user/joe"}), "must be ARNs of IAM roles"},
-		"a wildcard in between":      {with(withACLs, map[string]string{"TaskRoleArns": "arn:aws:iam::123456789012:role/*/web"}), "must be ARNs of IAM roles"},
-		"a life of no time":          {with(withACLs, map[string]string{"TaskTokenTtlMinutes": "0"}), "must be a number from 1 to 1440"},
-		"an endpoint with a path":    {with(withACLs, map[string]string{"StsEndpoint": "https://sts.amazonaws.com/"}), "must be a URL without a path"},
-		"a method's name with a dot": {with(withACLs, map[string]string{"TasksAuthMethod": "a.b"}), "must be up to 100 letters"},
-		"a relative CA":              {with(withTLS, map[string]string{"ConsulCaParameterName": "consul-ca"}), "must be the name of an SSM parameter as a path"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := deployTo(t, e, nil, with(inECS, test.params)); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want a refusal that says %q", err, test.want)
-			}
-		})
-	}
-}
-
 // Every function is told the same of how Consul is reached.
 func TestFunctionsReachConsulAsTheParametersSay(t *testing.T) {
 	e := startEmulator(t)
@@ -119,7 +94,6 @@ func TestFunctionsReachConsulAsTheParametersSay(t *testing.T) {
 			map[string]string{"CONSUL_HTTP_SSL": "true", "CONSUL_HTTP_PORT": "443", "CONSUL_CACERT_PARAMETER": "/ecsmesh/consul-ca", "CONSUL_TLS_SERVER_NAME": "consul.example.com"},
 		},
 		{"plain, in a partition", map[string]string{"ConsulPartition": "east"}, map[string]string{"CONSUL_HTTP_SSL": "false", "CONSUL_HTTP_PORT": "8500", "CONSUL_PARTITION": "east"}},
-		{"plain, with a CA", map[string]string{"ConsulCaParameterName": "/ecsmesh/consul-ca"}, map[string]string{"CONSUL_HTTP_SSL": "false", "CONSUL_HTTP_PORT": "8500"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			outputs, err := deployTo(t, e, nil, with(inECS, test.params))
