@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,13 +21,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const (
-	artifacts    = "artifacts" // the bucket for functions' code
-	pollInterval = 50 * time.Millisecond
-)
+const pollInterval = 50 * time.Millisecond
 
 // Deploy creates or updates a stack from a template file, as `sam deploy` does, and returns the stack's outputs.
-// Each function named in code, by its logical ID, runs what is in that folder instead of what its CodeUri says.
+// Each function named in code, by its logical ID, runs what is in that folder or zip file instead of what its CodeUri says.
 // When the stack fails, the error has the reason of each resource that did.
 func (e *Emulator) Deploy(ctx context.Context, stack, templatePath string, code, params map[string]string) (map[string]string, error) {
 	template, err := os.ReadFile(templatePath)
@@ -53,18 +51,18 @@ func (e *Emulator) Deploy(ctx context.Context, stack, templatePath string, code,
 	return outputs, nil
 }
 
-// packageCode uploads each function's folder and returns the template with the functions pointing there.
+// packageCode uploads each function's code and returns the template with the functions pointing there.
 func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[string]string) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(template, &doc); err != nil {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
-	for function, folder := range code {
+	for function, from := range code {
 		properties := field(&doc, "Resources", function, "Properties")
 		if properties == nil || properties.Kind != yaml.MappingNode {
 			return nil, fmt.Errorf("the template has no function %s with properties", function)
 		}
-		archive, err := zipFolder(folder)
+		archive, err := zipOf(from)
 		if err != nil {
 			return nil, fmt.Errorf("package %s: %w", function, err)
 		}
@@ -72,7 +70,7 @@ func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[st
 		if err != nil {
 			return nil, fmt.Errorf("upload %s: %w", function, err)
 		}
-		location := yaml.Node{Kind: yaml.ScalarNode, Value: "s3://" + artifacts + "/" + key}
+		location := yaml.Node{Kind: yaml.ScalarNode, Value: "s3://" + e.bucket() + "/" + key}
 		if uri := field(properties, "CodeUri"); uri != nil {
 			*uri = location
 			continue
@@ -83,23 +81,26 @@ func (e *Emulator) packageCode(ctx context.Context, template []byte, code map[st
 	return yaml.Marshal(&doc)
 }
 
+// bucket is for code and templates. Its name belongs to one account.
+func (e *Emulator) bucket() string { return "artifacts-" + e.account }
+
 // Upload keeps a template in S3 and returns its URL: CloudFormation takes no more than 51,200 bytes directly.
 func (e *Emulator) Upload(ctx context.Context, template []byte) (url string, err error) {
 	key, err := e.keep(ctx, template, ".template")
 	if err != nil {
 		return "", fmt.Errorf("upload template: %w", err)
 	}
-	return e.url + "/" + artifacts + "/" + key, nil
+	return e.url + "/" + e.bucket() + "/" + key, nil
 }
 
 // keep puts something into the bucket of artifacts, under its checksum.
 func (e *Emulator) keep(ctx context.Context, content []byte, ending string) (key string, err error) {
 	client := s3.NewFromConfig(e.Config(), func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(artifacts)}); err != nil {
-		return "", fmt.Errorf("create bucket %s: %w", artifacts, err)
+	if _, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(e.bucket())}); err != nil {
+		return "", fmt.Errorf("create bucket %s: %w", e.bucket(), err)
 	}
 	key = fmt.Sprintf("%x%s", sha256.Sum256(content), ending)
-	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(artifacts), Key: aws.String(key), Body: bytes.NewReader(content)})
+	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(e.bucket()), Key: aws.String(key), Body: bytes.NewReader(content)})
 	return key, err
 }
 
@@ -120,6 +121,13 @@ func field(node *yaml.Node, path ...string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+func zipOf(folder string) ([]byte, error) {
+	if filepath.Ext(folder) == ".zip" {
+		return os.ReadFile(folder)
+	}
+	return zipFolder(folder)
 }
 
 // zipFolder has the same bytes for the same content, so that nothing is deployed when nothing changed.

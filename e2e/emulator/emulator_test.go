@@ -451,3 +451,22 @@ func parse(t *testing.T, text string) any {
 	}
 	return value
 }
+
+// EventBridge asks for a queue's policy, and has no other try where that denies.
+func TestQueuesTakeWhatTheirPoliciesLetIn(t *testing.T) {
+	e := start(t)
+	outputs, err := e.Deploy(t.Context(), "queues", "testdata/queues.yaml", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, e, `{"id": "stopped", "source": "aws.ecs", "detail": {}}`)
+	for queue, want := range map[string]int{"AllowedUrl": 1, "DeniedUrl": 0, "UndeliveredUrl": 1} {
+		out, err := sqs.NewFromConfig(e.Config()).ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(outputs[queue])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) != want {
+			t.Errorf("%s has %d messages, want %d", queue, len(out.Messages), want)
+		}
+	}
+}

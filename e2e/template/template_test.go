@@ -22,6 +22,7 @@ type expanded struct {
 	Resources  map[string]struct {
 		Type       string
 		Condition  string
+		DependsOn  []string
 		Metadata   struct{ BuildMethod string }
 		Properties json.RawMessage
 	}
