@@ -24,6 +24,9 @@ import (
 // shared by the whole account. The invocation's time bounds them too.
 const SDKAttempts = 8
 
+// version is the release's, which its build sets.
+var version = "dev"
+
 // Logging is the part of a function's configuration that every one embeds.
 type Logging struct {
 	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO" want:"DEBUG, INFO, WARN or ERROR"`
@@ -70,9 +73,11 @@ func prepare[C Config, H any](variables map[string]string, out io.Writer, wire f
 		return handler, errors.New("AWS_REGION is not set")
 	}
 	sdk.RetryMaxAttempts = SDKAttempts
+	log := invocation.NewLogger(out, config.level())
+	log.Info("starting", "version", version)
 	return wire(config, Runtime{
 		SDK:     sdk,
-		Log:     invocation.NewLogger(out, config.level()),
+		Log:     log,
 		Metrics: metrics.NewWriter(out, lambdacontext.FunctionName),
 	}), nil
 }
