@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image demo test test-unit test-e2e fuzz bench bench-report lint golden clean tools test-tools bench-tools check go
+.PHONY: help build image release demo test test-unit test-e2e fuzz bench bench-report lint golden clean tools test-tools bench-tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -77,6 +77,9 @@ PLATFORM ?= linux/amd64
 image: ## Build the init container's image; IMAGE=name:tag, PLATFORM=linux/arm64, IPTABLES=1 for transparentProxy
 	@command -v docker >/dev/null || { echo 'make image needs Docker, and there is no docker on the PATH' >&2; exit 1; }
 	docker build --platform $(PLATFORM) --target $(if $(IPTABLES),with-iptables,plain) --build-arg VERSION=$(VERSION) --tag $(IMAGE) --file initcontainer/Dockerfile .
+
+release: go ## Write what a version is published as to dist/release; VERSION=1.2.3
+	go run ./e2e/release -version '$(if $(filter command line,$(origin VERSION)),$(VERSION))'
 
 lint: tools ## Look for mistakes, for what is insecure, and for dependencies that are
 	@e2e/tools/setup.sh lint
