@@ -108,11 +108,11 @@ func ValidGossipKey(text string) bool {
 }
 
 // clientListeners are the ports of the task's Consul client.
-func clientListeners(client *ConsulClient) []listener {
+func clientListeners(client *ConsulClient) []Listener {
 	if client == nil {
 		return nil
 	}
-	return []listener{
+	return []Listener{
 		{"consulClient.httpPort", client.Address, client.HTTPPort},
 		{"consulClient.grpcPort", client.Address, client.GRPCPort},
 		{"consulClient.dnsPort", client.Address, client.DNSPort},

@@ -94,16 +94,16 @@ func (c Config) redirectedDNS() int {
 }
 
 // listeners are consul-dataplane's own.
-func (s *DataplaneSettings) listeners(envoy EnvoySettings) []listener {
+func (s *DataplaneSettings) listeners(envoy EnvoySettings) []Listener {
 	if s == nil {
 		return nil
 	}
-	listeners := []listener{{"dataplane.envoy.gracefulPort", "127.0.0.1", s.GracefulPort}}
+	listeners := []Listener{{"dataplane.envoy.gracefulPort", "127.0.0.1", s.GracefulPort}}
 	if s.DNSBindPort != 0 {
-		listeners = append(listeners, listener{"dataplane.dnsServer.bindPort", s.DNSBindAddress, s.DNSBindPort})
+		listeners = append(listeners, Listener{"dataplane.dnsServer.bindPort", s.DNSBindAddress, s.DNSBindPort})
 	}
 	if envoy.PrometheusBindAddr.IsValid() {
-		listeners = append(listeners, listener{"dataplane.telemetry.prometheus.mergePort", "127.0.0.1", s.MergePort})
+		listeners = append(listeners, Listener{"dataplane.telemetry.prometheus.mergePort", "127.0.0.1", s.MergePort})
 	}
 	return listeners
 }

@@ -94,13 +94,13 @@ func readGatewayAddress(d *document) GatewayAddress {
 
 // gatewayListeners are the ports of a gateway that are known before Consul says
 // more.
-func gatewayListeners(cfg Config) []listener {
-	var listeners []listener
+func gatewayListeners(cfg Config) []Listener {
+	var listeners []Listener
 	if cfg.Gateway.HasListener() {
-		listeners = append(listeners, listener{"gateway.lanAddress.port", ownAddress, cfg.Gateway.LAN.Port})
+		listeners = append(listeners, Listener{"gateway.lanAddress.port", ownAddress, cfg.Gateway.LAN.Port})
 	}
 	return append(listeners,
-		listener{"gateway.healthCheckPort", ownAddress, cfg.Proxy.HealthCheckPort},
-		listener{"proxy.adminBindPort", cfg.Proxy.AdminBindAddress, cfg.Proxy.AdminBindPort},
+		Listener{"gateway.healthCheckPort", ownAddress, cfg.Proxy.HealthCheckPort},
+		Listener{"proxy.adminBindPort", cfg.Proxy.AdminBindAddress, cfg.Proxy.AdminBindPort},
 	)
 }

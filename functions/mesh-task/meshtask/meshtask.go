@@ -2,9 +2,12 @@
 package meshtask
 
 import (
-	"errors"
+	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"ecsmesh/initcontainer/config"
 )
 
 // Form is how a task definition is written down.
@@ -44,7 +47,7 @@ type Defaults struct {
 const (
 	DefaultEnvoyImage     = "envoyproxy/envoy:v1.34.1"
 	DefaultConsulImage    = "hashicorp/consul:1.21.5"
-	DefaultDataplaneImage = "hashicorp/consul-dataplane:1.6.7"
+	DefaultDataplaneImage = "hashicorp/consul-dataplane:1.8.3"
 )
 
 // Statement is one of an IAM policy: what the task role has to allow.
@@ -85,6 +88,177 @@ type Result struct {
 // each with its path in the definition or in the block, and properties are as
 // they were then.
 func Expand(properties, block *yaml.Node, form Form, defaults Defaults, parameters map[string]any) (Result, error) {
-	_, _, _, _, _ = properties, block, form, defaults, parameters
-	return Result{}, errors.New("expand the task definition: nothing is done yet")
+	e := &expansion{lookup: lookup{form, parameters}, report: &report{}, defaults: defaults}
+	expanded, err := e.expand(properties, block)
+	if err != nil {
+		return Result{}, err
+	}
+	if properties.Kind == yaml.DocumentNode {
+		properties = properties.Content[0]
+	}
+	*properties = *expanded
+	e.result.RoleIsReady, e.result.Notes = e.block.roleIsReady, e.report.notes
+	return e.result, nil
+}
+
+// expansion is one definition on its way.
+type expansion struct {
+	lookup
+	report     *report
+	defaults   Defaults
+	block      *block
+	definition *definition
+	result     Result
+
+	short, dense bool // how the definition is written: functions as tags, everything in one line
+	isFargate    bool
+
+	waiting     []*container // for Envoy
+	environment map[string]string
+	secret      map[string]bool // variables of the init container that aren't known
+
+	cfg     config.Config
+	unknown []string // paths in it whose values aren't
+}
+
+func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
+	node, err := e.input(properties, "the task definition")
+	if err != nil {
+		return nil, err
+	}
+	said, err := e.input(given, "EcsMesh")
+	if err != nil {
+		return nil, err
+	}
+	e.short, e.dense = hasShortTags(node) || hasShortTags(said), node.Style&yaml.FlowStyle != 0
+	e.block = readBlock(said, e.lookup, e.report)
+	e.definition = readDefinition(node, e.lookup, e.report)
+	if e.report.err() != nil {
+		return nil, e.report.err() // what else would be said may not be true
+	}
+	e.isFargate = e.definition.isFargate()
+	e.definition.checkContainers(e.block.topology)
+	e.environment, e.secret = e.definition.variables(e.definition.find(initContainer))
+	e.chooseWaiting()
+	e.complete()
+	e.checkImage()
+	if !e.block.isGateway && isMap(get(e.block.settings, "service")) && get(get(e.block.settings, "service"), "port") == nil {
+		e.report.fault(e.block.where("port"), "nothing", "want the port at which the application listens, or 0 where it listens at none; "+e.definition.mappedPorts())
+		set(get(e.block.settings, "service"), "port", number(0)) // so that it is said once
+	}
+	cfg, unknown := readBack(e.block.settings, e.lookup, e.environment, e.secret, e.report, e.block.where)
+	e.unknown = unknown
+	e.definition.check(cfg.TransparentProxy != nil)
+	e.definition.checkPorts(cfg, unknown, e.block.where)
+	e.checkName(cfg)
+	e.role()
+	if err := e.report.err(); err != nil {
+		return nil, err
+	}
+	e.apply(cfg)
+	return node, e.report.err()
+}
+
+// input is a node to work on, which must be a map.
+func (e *expansion) input(node *yaml.Node, what string) (*yaml.Node, error) {
+	if node != nil && node.Kind == yaml.DocumentNode && len(node.Content) == 1 {
+		node = node.Content[0]
+	}
+	if isNull(node) {
+		return nil, Fault{what, "nothing", "want an object"}
+	}
+	twin, err := plain(node)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	if !isMap(twin) {
+		return nil, Fault{what, show(twin), "want an object"}
+	}
+	if field := twice(twin, ""); field != "" {
+		return nil, Fault{field, "the field twice in " + what, "keep one of them"}
+	}
+	if e.form == API && hasShortTags(twin) {
+		return nil, Fault{what, "a function of CloudFormation", "want values alone: the API of ECS knows no functions"}
+	}
+	return twin, nil
+}
+
+// checkImage refuses to guess the one image that is everybody's own.
+func (e *expansion) checkImage() {
+	if e.says(e.block.initImage, e.defaults.InitImage) {
+		return
+	}
+	for _, c := range e.definition.containers {
+		if c.ours && c.key == initContainer && e.get(c.node, "Image") != nil {
+			return
+		}
+	}
+	e.report.fault("EcsMesh.initImage", "nothing", "want the image of ecsmesh-init (make image), for instance in your ECR registry")
+}
+
+// apply changes the definition.
+func (e *expansion) apply(cfg config.Config) {
+	d := e.definition
+	for _, c := range e.waiting {
+		e.attach(c)
+	}
+	ours := e.ours(cfg)
+	list := e.get(d.node, "ContainerDefinitions")
+	list.Content = append(e.missing(ours), list.Content...)
+	if len(ours) > 0 && list.Style&yaml.FlowStyle != 0 && !e.dense {
+		list.Style = 0
+	}
+	volumes := []string{meshVolume}
+	if e.block.topology == config.ClientAgent {
+		volumes = append(volumes, clientVolume)
+	}
+	for _, name := range volumes {
+		found := false
+		e.each(e.get(d.node, "Volumes"), "", func(item *yaml.Node, _ string, _ bool) { found = found || e.key(e.get(item, "Name")) == name })
+		if !found {
+			e.add(d.node, "Volumes", flowMap(e.field("Name", text(name))))
+		}
+	}
+	e.tell(cfg)
+	e.checkCycles(readDefinition(d.node, e.lookup, e.report).containers)
+}
+
+// missing are those of our containers that the definition doesn't have yet.
+func (e *expansion) missing(ours []*yaml.Node) []*yaml.Node {
+	var missing []*yaml.Node
+	for _, node := range ours {
+		if !slices.ContainsFunc(e.definition.containers, func(c *container) bool { return c.node == node }) {
+			missing = append(missing, node)
+		}
+	}
+	return missing
+}
+
+// tell notes what nobody would guess.
+func (e *expansion) tell(cfg config.Config) {
+	d := e.definition
+	if e.logConfiguration() == nil {
+		e.report.note("ecsmesh's containers have no log configuration, since the application has none: when a task doesn't start, the log of ecsmesh-init says why.")
+	}
+	if port := cfg.Service.Port; port != 0 && !slices.Contains(e.unknown, "service.port") {
+		mapped, is := false, false
+		for _, c := range e.waiting {
+			e.each(e.get(c.node, "PortMappings"), "", func(item *yaml.Node, _ string, _ bool) {
+				first, last := d.mapped(item)
+				mapped = true
+				is = is || first == 0 || first <= port && port <= last
+			})
+		}
+		if mapped && !is {
+			e.report.note("The service's port %d is none of those that are mapped: %s.", port, d.mappedPorts())
+		}
+	}
+	if cfg.TransparentProxy == nil {
+		return
+	}
+	for _, c := range d.containers {
+		if !c.ours && !slices.Contains(e.waiting, c) {
+			e.report.note("%s doesn't wait for Envoy, through which its traffic goes once ecsmesh-init has run: until Envoy is up it reaches nobody; transparentProxy.excludeUIDs leaves a user's traffic alone.", c.name)
+		}
+	}
 }

@@ -1,0 +1,551 @@
+package meshtask
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"ecsmesh/initcontainer/config"
+)
+
+// Numbers of a mesh task's containers.
+const (
+	longestStart   = 120   // seconds until ECS gives a task up
+	sooner         = 10    // seconds before that, at which ecsmesh-init itself does and says why
+	envoyStop      = 5     // seconds; it stops after the application and has nothing left to do
+	clientStop     = 20    // seconds in which it tells the others that it leaves
+	openFiles      = 65536 // two for each connection
+	meshUser       = "101" // of Envoy's official image
+	readinessEvery = 5     // seconds
+	// What a container is given where the task has no memory of its own, in MiB.
+	initMemory, envoyMemory, clientMemory, dataplaneMemory = 32, 128, 128, 192
+)
+
+// wanted is a container of ours as it should be. What is fixed is so whatever
+// somebody set there; the rest is only where nobody did.
+type wanted struct {
+	name    string
+	image   *yaml.Node
+	isFixed bool // the image
+
+	fixed    []field // names as CloudFormation has them
+	standard []field
+
+	environment []field
+	dependsOn   []field // names of containers and conditions
+	mount       string  // the volume
+	ports       []*yaml.Node
+	protocols   []string // of ports
+	check       bool
+	memory      int // MiB
+}
+
+// build makes a container of ours, from what is there of it.
+func (e *expansion) build(w wanted) *yaml.Node {
+	found := e.definition.find(w.name)
+	node := mapping()
+	if found != nil {
+		node = found.node
+	}
+	e.set(node, "Name", text(w.name))
+	if e.get(node, "Image") == nil || w.isFixed {
+		e.set(node, "Image", w.image)
+	}
+	for _, f := range w.fixed {
+		e.set(node, f.name, f.value)
+	}
+	if essential, known := e.boolean(e.get(node, "Essential")); !slices.ContainsFunc(w.fixed, func(f field) bool { return f.name == "Essential" }) && known && !essential {
+		e.set(node, "Essential", boolean(true))
+	}
+	for _, f := range w.standard {
+		if e.get(node, f.name) == nil {
+			e.set(node, f.name, f.value)
+		}
+	}
+	if w.name == initContainer || w.name == discoverContainer {
+		seconds, known := e.integer(e.get(node, "StartTimeout"))
+		if !known || seconds <= sooner {
+			seconds = longestStart
+		}
+		command := "register"
+		if w.name == discoverContainer {
+			command = discoverContainer
+		}
+		e.set(node, "Command", flow(texts(command, "-timeout", strconv.Itoa(seconds-sooner)+"s")...))
+	}
+	for _, f := range w.dependsOn {
+		e.depend(node, f.name, f.value.Value)
+	}
+	if w.check {
+		e.setCheck(node, "check")
+	}
+	for _, f := range w.environment {
+		e.put(node, "Environment", "Name", text(f.name), e.field("Name", text(f.name)), e.field("Value", f.value))
+	}
+	for i, port := range w.ports {
+		e.mapPort(node, port, w.protocols[i])
+	}
+	if w.mount != "" {
+		e.put(node, "MountPoints", "SourceVolume", text(w.mount), e.field("SourceVolume", text(w.mount)), e.field("ContainerPath", e.bootstrapDir()))
+	}
+	if logs := e.logConfiguration(); logs != nil && (e.get(node, "LogConfiguration") == nil || e.block.logConfiguration != nil) {
+		e.set(node, "LogConfiguration", logs)
+	}
+	e.waitForRouters(node)
+	if e.get(e.definition.node, "Memory") == nil && !e.isFargate && e.get(node, "Memory") == nil && e.get(node, "MemoryReservation") == nil {
+		e.set(node, "MemoryReservation", number(w.memory))
+		e.report.note("%s reserves %d MiB, since the task has no memory of its own.", w.name, w.memory)
+	}
+	return node
+}
+
+// put gives a list an item, in the place of the one with the same value of a
+// field.
+func (e *expansion) put(node *yaml.Node, list, name string, value *yaml.Node, fields ...field) {
+	item := flowMap(fields...)
+	if slices.ContainsFunc(fields, func(f field) bool { return hasLines(f.value) }) {
+		item.Style = 0
+	}
+	found := false
+	e.each(e.get(node, list), "", func(there *yaml.Node, _ string, _ bool) {
+		if e.key(e.get(there, name)) == e.key(value) && isMap(there) {
+			found = true
+			for _, f := range fields {
+				set(there, f.name, clone(f.value))
+			}
+		}
+	})
+	if !found {
+		e.add(node, list, item)
+	}
+}
+
+// hasLines tells whether there is a text of several lines in a node.
+func hasLines(node *yaml.Node) bool {
+	return strings.Contains(node.Value, "\n") || slices.ContainsFunc(node.Content, hasLines)
+}
+
+// add puts an item at the end of a list, in both branches of one that depends on
+// a condition.
+func (e *expansion) add(node *yaml.Node, list string, item *yaml.Node) {
+	e.set(node, list, e.longer(e.get(node, list), list, item))
+}
+
+func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.Node {
+	if list == nil || e.isNoValue(list) || isList(list) && len(list.Content) == 0 {
+		style := yaml.FlowStyle
+		if item.Style&yaml.FlowStyle == 0 {
+			style = 0
+		}
+		return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Style: style, Content: []*yaml.Node{item}}
+	}
+	if _, yes, no, ok := e.branches(list); ok {
+		_, argument, _ := e.lookup.function(list)
+		items := []*yaml.Node{argument.Content[0], e.longer(yes, name, item), e.longer(no, name, clone(item))}
+		if list.Kind == yaml.SequenceNode {
+			list.Content = items
+		} else {
+			list.Content[1].Content = items
+		}
+		return list
+	}
+	if _, _, isFunction := e.lookup.function(list); isFunction || !isList(list) {
+		e.report.fault(e.at(name), show(list), "want a list, since something is added to it")
+		return list
+	}
+	list.Content = append(list.Content, item)
+	return list
+}
+
+// depend has a container wait for another.
+func (e *expansion) depend(node *yaml.Node, on, condition string) {
+	e.put(node, "DependsOn", "ContainerName", text(on), e.field("ContainerName", text(on)), e.field("Condition", text(condition)))
+}
+
+// mapPort maps a port, unless that is there.
+func (e *expansion) mapPort(node, port *yaml.Node, protocol string) {
+	found := false
+	e.each(e.get(node, "PortMappings"), "", func(there *yaml.Node, _ string, _ bool) {
+		given, known := e.text(e.get(there, "Protocol"))
+		if e.key(e.get(there, "ContainerPort")) == e.key(port) && (given == protocol || !known && protocol == "tcp") {
+			found = true
+		}
+	})
+	if !found {
+		e.add(node, "PortMappings", flowMap(e.field("ContainerPort", bare(port)), e.field("Protocol", text(protocol))))
+	}
+}
+
+// setCheck gives a container ecsmesh's health check, and keeps of the one that
+// it has what is not ours to say.
+func (e *expansion) setCheck(node *yaml.Node, arguments ...string) {
+	check := e.get(node, "HealthCheck")
+	if check == nil || !isMap(check) {
+		check = mapping()
+	}
+	command := append([]*yaml.Node{text("CMD"), e.inDir("", "/bin/ecsmesh-init")}, texts(arguments...)...)
+	var others []*yaml.Node
+	if there := e.get(check, "Command"); isList(there) && len(there.Content) > 3 {
+		others = there.Content[3:]
+	}
+	if e.block.refreshInterval != nil {
+		command = append(command, text("-refresh"), bare(e.block.refreshInterval))
+	}
+	for i := 0; i < len(others); i++ {
+		switch flag := e.key(others[i]); {
+		case slices.Contains(arguments, flag):
+		case flag == "-refresh" && e.block.refreshInterval != nil:
+			i++
+		default:
+			command = append(command, others[i])
+		}
+	}
+	e.set(check, "Command", flow(command...))
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"Interval", readinessEvery}, {"Timeout", 5}, {"Retries", 5}, {"StartPeriod", 60}} {
+		if e.get(check, f.name) == nil {
+			e.set(check, f.name, number(f.value))
+		}
+	}
+	e.set(node, "HealthCheck", check)
+}
+
+// ours are the containers that ecsmesh adds, in the order in which they start.
+func (e *expansion) ours(cfg config.Config) []*yaml.Node {
+	e.cfg = cfg
+	user := meshUser
+	if uid := cfg.Proxy.UID; uid >= 0 && !slices.Contains(e.unknown, "proxy.uid") {
+		user = strconv.Itoa(uid)
+	}
+	least := func(name string, capabilities ...string) []field {
+		given := []field{e.field("Drop", flow(text("ALL")))}
+		if len(capabilities) > 0 {
+			given = append(given, e.field("Add", flow(texts(capabilities...)...)))
+		}
+		fields := []field{
+			{"ReadonlyRootFilesystem", boolean(true)},
+			{"LinuxParameters", flowMap(e.field("Capabilities", flowMap(given...)))},
+		}
+		if name == initContainer || name == discoverContainer {
+			fields = append([]field{{"StartTimeout", number(longestStart)}}, fields...)
+		}
+		return fields
+	}
+	settings := func() []field { return []field{{config.Variable, e.document()}} }
+	register := wanted{
+		name: initContainer, image: e.image(e.block.initImage, e.defaults.InitImage, ""), isFixed: e.says(e.block.initImage, e.defaults.InitImage),
+		fixed:       []field{{"Essential", boolean(false)}, {"User", text(user)}},
+		standard:    least(initContainer),
+		environment: settings(), mount: meshVolume, memory: initMemory,
+	}
+	if cfg.TransparentProxy != nil {
+		register.fixed[1].value = text("0")
+		capabilities := []string{"NET_ADMIN", "SETUID", "SETGID"}
+		register.standard = least(initContainer, capabilities...)
+		e.addCapabilities(capabilities)
+	}
+	proxy := wanted{
+		name: envoyContainer, image: e.image(e.block.envoyImage, e.defaults.EnvoyImage, DefaultEnvoyImage), isFixed: e.says(e.block.envoyImage, e.defaults.EnvoyImage),
+		fixed: []field{
+			{"User", text(user)},
+			{"Command", flow(text("-c"), e.inDir("", "/envoy-bootstrap.json"), text("--disable-hot-restart"), text("--concurrency"), text("2"))},
+		},
+		dependsOn: []field{{initContainer, text("SUCCESS")}},
+		mount:     meshVolume, check: true, memory: envoyMemory,
+	}
+	proxy.standard = append(least(envoyContainer),
+		field{"StartTimeout", number(longestStart)},
+		field{"StopTimeout", number(envoyStop)},
+		field{"Ulimits", flow(flowMap(e.field("Name", text("nofile")), e.field("SoftLimit", number(openFiles)), e.field("HardLimit", number(openFiles))))})
+	if !e.block.isGateway {
+		port := get(get(e.block.settings, "proxy"), "publicListenerPort")
+		if port == nil {
+			port = number(config.DefaultPublicListenerPort)
+		}
+		proxy.ports, proxy.protocols = []*yaml.Node{port}, []string{"tcp"}
+	}
+	switch e.block.topology {
+	case config.Dataplane:
+		proxy.name = dataplaneContainer
+		proxy.image = e.image(e.block.dataplaneImage, e.defaults.DataplaneImage, DefaultDataplaneImage)
+		proxy.isFixed = e.says(e.block.dataplaneImage, e.defaults.DataplaneImage)
+		proxy.fixed[1].value = flow(e.inDir("-config-file=", "/consul-dataplane.json"))
+		proxy.environment = []field{{"TMPDIR", e.inDir("", "/state")}}
+		proxy.memory = dataplaneMemory
+	case config.ClientAgent:
+		discover := register
+		discover.name, discover.mount, discover.environment = discoverContainer, clientVolume, settings()
+		discover.fixed = []field{{"Essential", boolean(false)}, {"User", text(e.clientUser())}}
+		discover.standard = least(discoverContainer)
+		client := wanted{
+			name: clientContainer, image: e.image(e.block.consulImage, e.defaults.ConsulImage, DefaultConsulImage), isFixed: e.says(e.block.consulImage, e.defaults.ConsulImage),
+			fixed: []field{
+				{"User", text(e.clientUser())},
+				{"Command", flow(text("agent"), e.inDir("-data-dir=", "/consul-data"), e.inDir("-config-file=", "/consul-client.json"))},
+			},
+			standard:    append(least(clientContainer), field{"StopTimeout", number(clientStop)}),
+			environment: []field{{"CONSUL_DISABLE_PERM_MGMT", text("true")}},
+			dependsOn:   []field{{discoverContainer, text("SUCCESS")}},
+			mount:       clientVolume, memory: clientMemory,
+		}
+		serf := get(get(e.block.settings, "consulClient"), "serfPort")
+		if serf == nil {
+			serf = number(config.DefaultSerfPort)
+		}
+		client.ports, client.protocols = []*yaml.Node{serf, serf}, []string{"tcp", "udp"}
+		register.dependsOn = []field{{clientContainer, text("START")}}
+		proxy.dependsOn = []field{{clientContainer, text("START")}, {initContainer, text("SUCCESS")}}
+		return []*yaml.Node{e.build(discover), e.build(client), e.build(register), e.build(proxy)}
+	}
+	return []*yaml.Node{e.build(register), e.build(proxy)}
+}
+
+// clientUser is who runs the Consul client, and wrote its configuration.
+func (e *expansion) clientUser() string {
+	if client := e.cfg.ConsulClient; client != nil && client.UID >= 0 && !slices.Contains(e.unknown, "consulClient.uid") {
+		return strconv.Itoa(client.UID)
+	}
+	return meshUser
+}
+
+// addCapabilities gives the init container what iptables needs, where somebody
+// set its capabilities.
+func (e *expansion) addCapabilities(capabilities []string) {
+	found := e.definition.find(initContainer)
+	if found == nil {
+		return
+	}
+	parameters := e.get(found.node, "LinuxParameters")
+	if parameters == nil {
+		return
+	}
+	given := e.get(parameters, "Capabilities")
+	if given == nil {
+		e.set(parameters, "Capabilities", flowMap(e.field("Drop", flow(text("ALL"))), e.field("Add", flow(texts(capabilities...)...))))
+		return
+	}
+	for _, capability := range capabilities {
+		has := false
+		e.each(e.get(given, "Add"), "", func(item *yaml.Node, _ string, _ bool) { has = has || e.key(item) == capability })
+		if !has {
+			e.add(given, "Add", text(capability))
+		}
+	}
+}
+
+func (e *expansion) says(given *yaml.Node, standard string) bool {
+	return given != nil || standard != ""
+}
+
+func (e *expansion) image(given *yaml.Node, standard, last string) *yaml.Node {
+	if given != nil {
+		return bare(given)
+	}
+	return text(or(standard, last))
+}
+
+// document is ECSMESH_CONFIG's.
+func (e *expansion) document() *yaml.Node {
+	taken := map[string]bool{}
+	names(e.block.settings, taken)
+	w := writer{lookup: e.lookup, report: e.report, short: e.short, dense: e.dense, where: e.block.where, taken: taken}
+	return w.value(e.block.settings, configShape())
+}
+
+// logConfiguration is the application's, or the one that was given.
+func (e *expansion) logConfiguration() *yaml.Node {
+	if e.block.logConfiguration != nil {
+		return e.cased(bare(e.block.logConfiguration))
+	}
+	for _, c := range e.waiting {
+		logs := e.get(c.node, "LogConfiguration")
+		if logs == nil {
+			continue
+		}
+		logs = bare(logs)
+		if options := e.get(logs, "Options"); isMap(options) {
+			// They say how the application's messages begin, and Envoy's don't.
+			without(options, "awslogs-multiline-pattern", "awslogs-datetime-format")
+		}
+		return logs
+	}
+	return nil
+}
+
+func without(node *yaml.Node, names ...string) {
+	for i := 0; i+1 < len(node.Content); {
+		if slices.Contains(names, node.Content[i].Value) {
+			node.Content = append(node.Content[:i:i], node.Content[i+2:]...)
+		} else {
+			i += 2
+		}
+	}
+}
+
+// cased gives the names of a log configuration the form of the definition.
+func (e *expansion) cased(logs *yaml.Node) *yaml.Node {
+	for i := 0; i+1 < len(logs.Content); i += 2 {
+		for _, name := range []string{"LogDriver", "Options", "SecretOptions"} {
+			if strings.EqualFold(logs.Content[i].Value, name) {
+				logs.Content[i].Value = e.at(name)
+			}
+		}
+	}
+	return logs
+}
+
+// routers are the containers that FireLens sends logs through.
+func (d *definition) routers() []*container {
+	return slices.DeleteFunc(slices.Clone(d.containers), func(c *container) bool { return d.get(c.node, "FirelensConfiguration") == nil })
+}
+
+// waitForRouters has a container of ours start after what it logs through.
+func (e *expansion) waitForRouters(node *yaml.Node) {
+	if driver, _ := e.text(e.get(e.get(node, "LogConfiguration"), "LogDriver")); driver != "awsfirelens" {
+		return
+	}
+	for _, router := range e.definition.routers() {
+		found := false
+		e.each(e.get(node, "DependsOn"), "", func(item *yaml.Node, _ string, _ bool) {
+			found = found || e.key(e.get(item, "ContainerName")) == router.key
+		})
+		if !found && !router.optional {
+			e.add(node, "DependsOn", flowMap(e.field("ContainerName", bare(e.get(router.node, "Name"))), e.field("Condition", text("START"))))
+		}
+	}
+}
+
+// isTelemetry tells by its image whether a container collects what others tell:
+// it has to be there before them, and its health is not the service's.
+func isTelemetry(image string) bool {
+	for _, name := range []string{
+		"xray/aws-xray-daemon", "amazon/aws-xray-daemon", "cloudwatch-agent", "aws-otel-collector", "opentelemetry-collector",
+		"datadog/agent", "aws-for-fluent-bit", "fluent/fluent-bit", "fluentd", "newrelic/nri-ecs", "newrelic/infrastructure",
+	} {
+		if strings.Contains(image, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// chooseWaiting finds the containers that start after Envoy.
+func (e *expansion) chooseWaiting() {
+	d := e.definition
+	if e.block.containers != nil {
+		for i, item := range e.block.containers.Content {
+			at := fmt.Sprintf("EcsMesh.containers[%d]", i)
+			key := e.key(item)
+			found := 0
+			for _, c := range d.containers {
+				if c.key == key && !c.ours {
+					e.waiting = append(e.waiting, c)
+					found++
+				}
+			}
+			if found == 0 {
+				e.report.fault(at, show(item), "want the name of one of the application's containers: "+e.applicationNames())
+			}
+		}
+		for _, c := range e.waiting {
+			if e.get(c.node, "FirelensConfiguration") != nil {
+				e.report.fault("EcsMesh.containers", c.name+", a log router", "remove it: ecsmesh's own containers may log through it, and start after it")
+			}
+		}
+		return
+	}
+	if e.block.isGateway {
+		return
+	}
+	for _, c := range d.containers {
+		image, _ := d.text(d.get(c.node, "Image"))
+		switch {
+		case c.ours || !d.essential(c) || d.get(c.node, "FirelensConfiguration") != nil:
+		case isTelemetry(image):
+			e.report.note("%s doesn't wait for Envoy, since %s collects what others tell; name it in containers, if it is the application.", c.name, image)
+		default:
+			e.waiting = append(e.waiting, c)
+		}
+	}
+	if len(e.waiting) == 0 && len(e.report.faults) == 0 {
+		e.report.fault(e.at("ContainerDefinitions"), "no essential container of an application", "want one, or say by EcsMesh.containers which wait for Envoy: "+e.applicationNames())
+	}
+}
+
+func (e *expansion) applicationNames() string {
+	var found []string
+	for _, c := range e.definition.containers {
+		if !c.ours {
+			found = append(found, c.name)
+		}
+	}
+	if len(found) == 0 {
+		return "there is none"
+	}
+	return "there are " + strings.Join(found, ", ")
+}
+
+// attach has a container of the application start after Envoy, and be healthy
+// only once Consul knows the service to be.
+func (e *expansion) attach(c *container) {
+	e.depend(c.node, proxyName(e.block.topology), "HEALTHY")
+	switch {
+	case e.definition.switchesOff(c):
+		e.report.note("%s has its health check switched off, so ECS doesn't wait until Consul sends requests to the task.", c.name)
+	case e.block.isGateway || !e.definition.essential(c) || e.definition.hasOwnCheck(c):
+	default:
+		e.setCheck(c.node, "check", "-until-passing")
+	}
+	if found := e.definition.mount(c, meshVolume); found != nil {
+		e.set(found, "ContainerPath", e.bootstrapDir())
+		return
+	}
+	e.checkMountPath(c)
+	e.put(c.node, "MountPoints", "SourceVolume", text(meshVolume),
+		e.field("SourceVolume", text(meshVolume)), e.field("ContainerPath", e.bootstrapDir()), e.field("ReadOnly", boolean(true)))
+}
+
+// checkMountPath refuses what is mounted where our volume goes.
+func (e *expansion) checkMountPath(c *container) {
+	dir := strings.TrimSuffix(e.key(e.bootstrapDir()), "/")
+	e.each(e.get(c.node, "MountPoints"), c.path+"."+e.at("MountPoints"), func(item *yaml.Node, path string, _ bool) {
+		if at := e.get(item, "ContainerPath"); strings.TrimSuffix(e.key(at), "/") == dir {
+			e.report.fault(path+"."+e.at("ContainerPath"), show(at), "want another path, or another bootstrapDir: ecsmesh's volume is mounted there")
+		}
+	})
+}
+
+// checkCycles refuses containers that wait for each other.
+func (e *expansion) checkCycles(containers []*container) {
+	const visiting, done = 1, 2
+	state := map[string]int{}
+	var visit func(key string, trail []string)
+	visit = func(key string, trail []string) {
+		if state[key] == done {
+			return
+		}
+		if at := slices.Index(trail, key); at >= 0 {
+			e.report.fault(e.at("ContainerDefinitions"), "containers that wait for each other: "+strings.Join(append(trail[at:], key), " → "),
+				"want one of them not to: see DependsOn, and EcsMesh.containers for those that wait for Envoy")
+			return
+		}
+		state[key] = visiting
+		for _, c := range containers {
+			if c.key != key {
+				continue
+			}
+			e.each(e.get(c.node, "DependsOn"), "", func(item *yaml.Node, _ string, _ bool) {
+				visit(e.key(e.get(item, "ContainerName")), append(slices.Clone(trail), key))
+			})
+		}
+		state[key] = done
+	}
+	for _, c := range containers {
+		visit(c.key, nil)
+	}
+}
