@@ -216,12 +216,8 @@ func (e *expansion) setCheck(node *yaml.Node, arguments ...string) {
 }
 
 // ours are the containers that ecsmesh adds, in the order in which they start.
-func (e *expansion) ours(cfg config.Config) []*yaml.Node {
-	e.cfg = cfg
-	user := meshUser
-	if uid := cfg.Proxy.UID; uid >= 0 && !slices.Contains(e.unknown, "proxy.uid") {
-		user = strconv.Itoa(uid)
-	}
+func (e *expansion) ours() []*yaml.Node {
+	user := e.user("proxy")
 	least := func(name string, capabilities ...string) []field {
 		given := []field{e.field("Drop", flow(text("ALL")))}
 		if len(capabilities) > 0 {
@@ -239,11 +235,11 @@ func (e *expansion) ours(cfg config.Config) []*yaml.Node {
 	settings := func() []field { return []field{{config.Variable, e.document()}} }
 	register := wanted{
 		name: initContainer, image: e.image(e.block.initImage, e.defaults.InitImage, ""), isFixed: e.says(e.block.initImage, e.defaults.InitImage),
-		fixed:       []field{{"Essential", boolean(false)}, {"User", text(user)}},
+		fixed:       []field{{"Essential", boolean(false)}, {"User", bare(user)}},
 		standard:    least(initContainer),
 		environment: settings(), mount: meshVolume, memory: initMemory,
 	}
-	if cfg.TransparentProxy != nil {
+	if e.isTransparent() {
 		register.fixed[1].value = text("0")
 		capabilities := []string{"NET_ADMIN", "SETUID", "SETGID"}
 		register.standard = least(initContainer, capabilities...)
@@ -252,7 +248,7 @@ func (e *expansion) ours(cfg config.Config) []*yaml.Node {
 	proxy := wanted{
 		name: envoyContainer, image: e.image(e.block.envoyImage, e.defaults.EnvoyImage, DefaultEnvoyImage), isFixed: e.says(e.block.envoyImage, e.defaults.EnvoyImage),
 		fixed: []field{
-			{"User", text(user)},
+			{"User", bare(user)},
 			{"Command", flow(text("-c"), e.inDir("", "/envoy-bootstrap.json"), text("--disable-hot-restart"), text("--concurrency"), text("2"))},
 		},
 		dependsOn: []field{{initContainer, text("SUCCESS")}},
@@ -280,12 +276,12 @@ func (e *expansion) ours(cfg config.Config) []*yaml.Node {
 	case config.ClientAgent:
 		discover := register
 		discover.name, discover.mount, discover.environment = discoverContainer, clientVolume, settings()
-		discover.fixed = []field{{"Essential", boolean(false)}, {"User", text(e.clientUser())}}
+		discover.fixed = []field{{"Essential", boolean(false)}, {"User", e.user("consulClient")}}
 		discover.standard = least(discoverContainer)
 		client := wanted{
 			name: clientContainer, image: e.image(e.block.consulImage, e.defaults.ConsulImage, DefaultConsulImage), isFixed: e.says(e.block.consulImage, e.defaults.ConsulImage),
 			fixed: []field{
-				{"User", text(e.clientUser())},
+				{"User", e.user("consulClient")},
 				{"Command", flow(text("agent"), e.inDir("-data-dir=", "/consul-data"), e.inDir("-config-file=", "/consul-client.json"))},
 			},
 			standard:    append(least(clientContainer), field{"StopTimeout", number(clientStop)}),
@@ -305,12 +301,27 @@ func (e *expansion) ours(cfg config.Config) []*yaml.Node {
 	return []*yaml.Node{e.build(register), e.build(proxy)}
 }
 
-// clientUser is who runs the Consul client, and wrote its configuration.
-func (e *expansion) clientUser() string {
-	if client := e.cfg.ConsulClient; client != nil && client.UID >= 0 && !slices.Contains(e.unknown, "consulClient.uid") {
-		return strconv.Itoa(client.UID)
+// user is who runs Envoy or the Consul client, and who wrote what only that may
+// read: a number under uid in a part of the settings.
+func (e *expansion) user(part string) *yaml.Node {
+	uid := get(get(e.block.settings, part), "uid")
+	if uid == nil {
+		return text(meshUser)
 	}
-	return meshUser
+	if _, _, isFunction := e.lookup.function(uid); isFunction {
+		return bare(uid)
+	}
+	return text(uid.Value)
+}
+
+// isTransparent tells whether the init container redirects the task's traffic.
+func (e *expansion) isTransparent() bool {
+	proxy := get(e.block.settings, "transparentProxy")
+	if proxy == nil || e.block.isGateway {
+		return false
+	}
+	enabled, known := e.boolean(get(proxy, "enabled"))
+	return enabled || !known
 }
 
 // addCapabilities gives the init container what iptables needs, where somebody

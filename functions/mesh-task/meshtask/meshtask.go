@@ -116,9 +116,6 @@ type expansion struct {
 	waiting     []*container // for Envoy
 	environment map[string]string
 	secret      map[string]bool // variables of the init container that aren't known
-
-	cfg     config.Config
-	unknown []string // paths in it whose values aren't
 }
 
 func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
@@ -147,15 +144,14 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 		set(get(e.block.settings, "service"), "port", number(0)) // so that it is said once
 	}
 	cfg, unknown := readBack(e.block.settings, e.lookup, e.environment, e.secret, e.report, e.block.where)
-	e.unknown = unknown
-	e.definition.check(cfg.TransparentProxy != nil)
+	e.definition.check(e.isTransparent())
 	e.definition.checkPorts(cfg, unknown, e.block.where)
-	e.checkName(cfg)
+	e.checkName()
 	e.role()
 	if err := e.report.err(); err != nil {
 		return nil, err
 	}
-	e.apply(cfg)
+	e.apply()
 	return node, e.report.err()
 }
 
@@ -197,12 +193,12 @@ func (e *expansion) checkImage() {
 }
 
 // apply changes the definition.
-func (e *expansion) apply(cfg config.Config) {
+func (e *expansion) apply() {
 	d := e.definition
 	for _, c := range e.waiting {
 		e.attach(c)
 	}
-	ours := e.ours(cfg)
+	ours := e.ours()
 	list := e.get(d.node, "ContainerDefinitions")
 	list.Content = append(e.missing(ours), list.Content...)
 	if len(ours) > 0 && list.Style&yaml.FlowStyle != 0 && !e.dense {
@@ -219,7 +215,7 @@ func (e *expansion) apply(cfg config.Config) {
 			e.add(d.node, "Volumes", flowMap(e.field("Name", text(name))))
 		}
 	}
-	e.tell(cfg)
+	e.tell()
 	e.checkCycles(readDefinition(d.node, e.lookup, e.report).containers)
 }
 
@@ -235,12 +231,12 @@ func (e *expansion) missing(ours []*yaml.Node) []*yaml.Node {
 }
 
 // tell notes what nobody would guess.
-func (e *expansion) tell(cfg config.Config) {
+func (e *expansion) tell() {
 	d := e.definition
 	if e.logConfiguration() == nil {
 		e.report.note("ecsmesh's containers have no log configuration, since the application has none: when a task doesn't start, the log of ecsmesh-init says why.")
 	}
-	if port := cfg.Service.Port; port != 0 && !slices.Contains(e.unknown, "service.port") {
+	if port, known := e.integer(get(get(e.block.settings, "service"), "port")); known && port != 0 {
 		mapped, is := false, false
 		for _, c := range e.waiting {
 			e.each(e.get(c.node, "PortMappings"), "", func(item *yaml.Node, _ string, _ bool) {
@@ -253,7 +249,7 @@ func (e *expansion) tell(cfg config.Config) {
 			e.report.note("The service's port %d is none of those that are mapped: %s.", port, d.mappedPorts())
 		}
 	}
-	if cfg.TransparentProxy == nil {
+	if !e.isTransparent() {
 		return
 	}
 	for _, c := range d.containers {

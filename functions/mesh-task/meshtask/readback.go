@@ -32,10 +32,12 @@ const mostConditions = 4
 
 // readBack reads the settings as ecsmesh-init does. What it refuses whatever the
 // conditions and the unknown values are is a fault; what only with some, a note.
+// It returns one that ecsmesh-init takes, or the zero value, and which paths in it
+// aren't known.
 func readBack(settings *yaml.Node, look lookup, environment map[string]string, secret map[string]bool, report *report, where func(string) string) (config.Config, []string) {
 	var conditions []string
 	findConditions(look, settings, &conditions)
-	var first *config.Config
+	var first config.Config
 	var unknown []string
 	seen, count := map[config.Fault]string{}, map[config.Fault]int{}
 	var order []config.Fault
@@ -47,10 +49,14 @@ func readBack(settings *yaml.Node, look lookup, environment map[string]string, s
 			cfg, found := r.read(settings)
 			if !empty {
 				faults = found
-				if first == nil || len(found) == 0 && first.Topology == "" {
-					first, unknown = &cfg, r.unknown
-				}
-			} else if len(r.unknown) > 0 {
+			}
+			if cfg.Topology != "" && first.Topology == "" {
+				first, unknown = cfg, r.unknown
+			}
+			if !empty {
+				continue
+			}
+			if len(r.unknown) > 0 {
 				faults = slices.DeleteFunc(faults, func(fault config.Fault) bool { return !slices.Contains(found, fault) })
 			}
 		}
@@ -71,7 +77,7 @@ func readBack(settings *yaml.Node, look lookup, environment map[string]string, s
 	for _, warning := range first.Warnings {
 		report.note("ecsmesh-init warns: %s.", warning)
 	}
-	return *first, unknown
+	return first, unknown
 }
 
 func findConditions(look lookup, node *yaml.Node, into *[]string) {

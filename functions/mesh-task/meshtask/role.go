@@ -176,14 +176,15 @@ func (e *expansion) tags() {
 }
 
 // checkName refuses a task family that is no name for a service.
-func (e *expansion) checkName(cfg config.Config) {
-	name, field := cfg.Service.Name, "service.name"
-	if cfg.Gateway != nil {
-		name, field = cfg.Gateway.Name, "gateway.name"
+func (e *expansion) checkName() {
+	part := "service"
+	if e.block.isGateway {
+		part = "gateway"
 	}
-	family, known := e.text(e.get(e.definition.node, "Family"))
-	said := get(get(e.block.settings, strings.TrimSuffix(field, ".name")), "name") != nil
-	if name == "" && !said && known && !config.ValidServiceName(strings.ToLower(family)) {
-		e.report.fault(e.block.where(field), "nothing", fmt.Sprintf("want its name in Consul: the task family %q is none that Consul takes", family))
+	name := get(get(e.block.settings, part), "name")
+	given, known := e.text(name)
+	family, familyKnown := e.text(e.get(e.definition.node, "Family"))
+	if (name == nil || known && given == "") && familyKnown && !config.ValidServiceName(strings.ToLower(family)) {
+		e.report.fault(e.block.where(part+".name"), "nothing", fmt.Sprintf("want its name in Consul: the task family %q is none that Consul takes", family))
 	}
 }
