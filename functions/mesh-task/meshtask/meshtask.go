@@ -4,6 +4,7 @@ package meshtask
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -247,6 +248,14 @@ func (e *expansion) tell() {
 		}
 		if mapped && !is {
 			e.report.note("The service's port %d is none of those that are mapped: %s.", port, d.mappedPorts())
+		}
+	}
+	if dir, known := e.text(e.bootstrapDir()); known && strings.TrimSuffix(dir, "/") != config.DefaultBootstrapDir {
+		e.report.note("The volume belongs to root at bootstrapDir %s, unless the image of ecsmesh-init declares it there as user %s's, as it does at %s.", dir, meshUser, config.DefaultBootstrapDir)
+	}
+	for _, part := range []string{"proxy", "consulClient"} {
+		if uid, known := e.text(e.user(part)); known && uid != meshUser {
+			e.report.note("The volume belongs to user %s, so with %s.uid %s the image of ecsmesh-init has to declare it as that user's.", meshUser, part, uid)
 		}
 	}
 	if !e.isTransparent() {
