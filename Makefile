@@ -63,11 +63,13 @@ FROM ?= dist/bench.json
 bench-report: go ## Write docs/performance from what `make bench` measured; FROM=file
 	go run ./e2e/bench/report $(FROM)
 
-build: dist/ecsmesh-init $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init and dist/<function>/bootstrap for this host
+build: dist/ecsmesh-init dist/ecsmesh-task $(FUNCTIONS:%=dist/%/bootstrap) ## Build dist/ecsmesh-init, dist/ecsmesh-task and dist/<function>/bootstrap for this host
 
 # Always: Go knows best what is up to date.
 dist/ecsmesh-init: go
 	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./initcontainer/cmd/ecsmesh-init
+dist/ecsmesh-task: go
+	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./functions/mesh-task/cmd/ecsmesh-task
 dist/%/bootstrap: go
 	$(call BUILD_FUNCTION,$*,$@)
 
@@ -125,12 +127,13 @@ go:
 ARCHITECTURE = $(shell sed -n 's/^ *Architectures: *\[\(.*\)\]$$/\1/p' template.yaml)
 GOARCH_arm64 = arm64
 GOARCH_x86_64 = amd64
-SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction build-SetupAclFunction
+SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction build-SetupAclFunction build-MeshTaskFunction
 .PHONY: $(SAM_BUILDS)
 build-PublishServersFunction: NAME = publish-servers
 build-DeregisterTasksFunction: NAME = deregister-tasks
 build-SweepFunction: NAME = sweep
 build-SetupAclFunction: NAME = setup-acl
+build-MeshTaskFunction: NAME = mesh-task
 $(SAM_BUILDS):
 	$(if $(GOARCH_$(ARCHITECTURE)),,$(error template.yaml has no Architectures: [arm64] or [x86_64] in its Globals))
 	GOOS=linux GOARCH=$(GOARCH_$(ARCHITECTURE)) $(call BUILD_FUNCTION,$(NAME),$(ARTIFACTS_DIR)/bootstrap)

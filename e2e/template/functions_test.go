@@ -28,6 +28,7 @@ var sources = map[string]string{
 	"DeregisterTasksFunction": "functions/deregister-tasks",
 	"SweepFunction":           "functions/sweep",
 	"SetupAclFunction":        "functions/setup-acl",
+	"MeshTaskFunction":        "functions/mesh-task",
 }
 
 // unset are variables that functions read and the template leaves to who runs one by hand.
@@ -67,7 +68,7 @@ func TestHostBinariesAreSmallAndStatic(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	names := []string{"ecsmesh-init"}
+	names := []string{"ecsmesh-init", "ecsmesh-task"}
 	for _, folder := range sources {
 		names = append(names, filepath.Base(folder)+"/bootstrap")
 	}

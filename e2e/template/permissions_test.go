@@ -21,6 +21,7 @@ var roles = map[string]string{
 	"DeregisterTasksFunction": "DeregisterTasksRole",
 	"SweepFunction":           "SweepRole",
 	"SetupAclFunction":        "SetupAclRole",
+	"MeshTaskFunction":        "MeshTaskRole",
 }
 
 type statement struct {
@@ -68,6 +69,7 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 	const (
 		publish, deregister = "PublishServersFunction", "DeregisterTasksFunction"
 		sweep, setup        = "SweepFunction", "SetupAclFunction"
+		meshTask            = "MeshTaskFunction"
 	)
 	for name, test := range map[string]struct {
 		params    map[string]string
@@ -75,6 +77,7 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		inVPC     []string            // the functions there
 		readTheCA []string            // the functions that may
 		acls      bool
+		macro     bool
 	}{
 		"servers in ECS": {
 			params: inECS, ecs: map[string][]string{publish: tasks, sweep: tasks},
@@ -102,6 +105,10 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 			params: with(outsideOfECS, withTLS, withACLs), ecs: map[string][]string{sweep: describe},
 			readTheCA: []string{deregister, publish, setup, sweep}, acls: true,
 		},
+		"with the macro": {
+			params: with(inECS, withTLS, inVPC, withMacro), ecs: map[string][]string{publish: tasks, sweep: tasks},
+			inVPC: []string{deregister, sweep}, readTheCA: []string{deregister, sweep}, macro: true,
+		},
 		"servers outside, with ACLs alone": {
 			params: with(outsideOfECS, withACLs), ecs: map[string][]string{sweep: describe}, acls: true,
 		},
@@ -114,8 +121,14 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		if test.acls {
 			want[setup] = slices.Sorted(slices.Values(slices.Concat(test.ecs[setup], log, token)))
 		}
+		if test.macro {
+			want[meshTask] = log
+		}
 		t.Run(name, func(t *testing.T) {
 			v := variant{t: t, expanded: e, params: test.params}
+			if made := v.resource("MeshTaskMacro") != nil; made != test.macro {
+				t.Errorf("the macro is wanted: %v, made: %v", test.macro, made)
+			}
 			var inVPC, readTheCA []string
 			for _, id := range slices.Sorted(maps.Keys(sources)) {
 				made := v.resource(id)

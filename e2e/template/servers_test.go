@@ -30,6 +30,7 @@ var (
 		"ConsulManagementTokenSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:consul-bootstrap-a1B2c3",
 		"TaskRoleArns":                   "arn:aws:iam::123456789012:role/mesh/*",
 	}
+	withMacro = map[string]string{"MeshTaskMacroName": "EcsMesh", "InitImage": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ecsmesh-init:1.0.0"}
 )
 
 func with(all ...map[string]string) map[string]string {

@@ -232,6 +232,18 @@ func long(node *yaml.Node) (function string, argument *yaml.Node) {
 	return "Fn::" + name, &plain
 }
 
+// Function is the intrinsic function of CloudFormation that a node is a call of,
+// written long or short, with its argument. It is "" for all else.
+func Function(node *yaml.Node) (name string, argument *yaml.Node) {
+	if name, argument = long(node); name != "" || node.Kind != yaml.MappingNode || len(node.Content) != 2 {
+		return name, argument
+	}
+	if key := node.Content[0].Value; key == "Ref" || key == "Condition" || strings.HasPrefix(key, "Fn::") {
+		return key, node.Content[1]
+	}
+	return "", node
+}
+
 func text(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
 }
