@@ -138,6 +138,57 @@ def add_batch_rule(provisioners):
     wrap(provisioners, "AWS::Lambda::EventSourceMapping", refuse)
 
 
+def add_macros(provisioners, changesets, engine, functions):
+    """A macro's function is given the template, and its answer takes the template's place, before AWS's transforms.
+
+    ministack has neither the resource nor the transform. Embedded macros (Fn::Transform) aren't run.
+    """
+    macros = {}  # the functions' ARNs, by the macros' names
+
+    def put(props):
+        macros[props["Name"]] = props["FunctionName"]
+        return props["Name"], {}
+
+    provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Macro"] = {
+        "create": lambda logical_id, props, stack: put(props),
+        "update": lambda physical_id, old, new, stack: put(new),
+        "delete": lambda physical_id, props: macros.pop(physical_id, None),
+    }
+    transform = changesets._apply_transforms
+
+    def expand(name, template, parameters):
+        function, config, _ = functions._get_func_record_for_ref(macros[name])
+        account, region = config["FunctionArn"].split(":")[4], config["FunctionArn"].split(":")[3]
+        result = functions._execute_function_with_config_scope(functions._execution_record_for_config(function, config), {
+            "region": region,
+            "accountId": account,
+            "transformId": f"{account}::{name}",
+            "requestId": f"request-{time.time_ns()}",
+            "params": {},
+            "templateParameterValues": parameters,
+            "fragment": {section: content for section, content in template.items() if section != "Transform"},
+        })
+        log.info("%s expanded a template:\n%s", name, result.get("log", ""))
+        answer = result.get("body")
+        answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
+        if result.get("error") or str(answer.get("status")).lower() != "success":
+            said = answer.get("errorMessage") if not result.get("error") else None
+            words = f"failed with: {said}" if said else "failed without an error message."
+            return engine._TransformFailed(template, f"Transform {account}::{name} {words}")
+        whole = dict(answer["fragment"], Transform=template["Transform"])
+        return engine._without_transform(whole, name)
+
+    def apply(template, provided_params=None, previous_params=None):
+        for name in engine.declared_transforms(template):
+            if name in macros:
+                template = expand(name, template, engine._transform_parameters(template, provided_params, previous_params))
+            if isinstance(template, engine._TransformFailed):
+                return template
+        return transform(template, provided_params, previous_params)
+
+    changesets._apply_transforms = apply
+
+
 def wrap(provisioners, resource_type, wrapper):
     """Wraps what creates and what updates a type of resource; properties(args) are the wanted ones."""
     handlers = provisioners._RESOURCE_HANDLERS[resource_type]
@@ -536,7 +587,7 @@ def main():
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
     from ministack.services import ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, sqs, ssm, sts
-    from ministack.services.cloudformation import provisioners
+    from ministack.services.cloudformation import changesets, engine, provisioners
 
     if "ECS_ENDPOINT" in os.environ:
         add_tasks(ecs, os.environ["ECS_ENDPOINT"])
@@ -552,6 +603,7 @@ def main():
     add_desired_counts(ecs)
     add_reserved_concurrency(provisioners, lambda_svc)
     add_batch_rule(provisioners)
+    add_macros(provisioners, changesets, engine, lambda_svc)
     add_asynchronous_invocation(eventbridge, lambda_svc)
     add_queue_policies(eventbridge, sqs, iam_evaluator)
     add_quick_answers(scheduler)
