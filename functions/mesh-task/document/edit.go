@@ -9,8 +9,23 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// snapshot is what nodes were when they were read, by the nodes as they live on.
-type snapshot map[*yaml.Node]yaml.Node
+// snapshot is what nodes were when they were read. A node lives on as itself, or
+// as a copy, which knows its place in the source as well.
+type snapshot map[place]yaml.Node
+
+// place is where a node was read, and what it was: a mapping begins where its
+// first key does.
+type place struct {
+	line, column int
+	kind         yaml.Kind
+}
+
+func placeOf(node *yaml.Node) place { return place{node.Line, node.Column, node.Kind} }
+
+// sameNode says whether both are the same, or copies of the same.
+func sameNode(a, b *yaml.Node) bool {
+	return a == b || (a.Line > 0 && placeOf(a) == placeOf(b))
+}
 
 func take(root *yaml.Node) snapshot {
 	s := snapshot{}
@@ -21,18 +36,24 @@ func take(root *yaml.Node) snapshot {
 func (s snapshot) add(node *yaml.Node) {
 	was := *node
 	was.Content = slices.Clone(node.Content)
-	s[node] = was
+	s[placeOf(node)] = was
 	for _, child := range node.Content {
 		s.add(child)
 	}
 }
 
+// of is what a node was; false is for one that is new.
+func (s snapshot) of(node *yaml.Node) (yaml.Node, bool) {
+	was, read := s[placeOf(node)]
+	return was, read && node.Line > 0
+}
+
 // changed says whether a node is new, or anything in it is otherwise than it
 // was.
 func (s snapshot) changed(node *yaml.Node) bool {
-	was, read := s[node]
+	was, read := s.of(node)
 	if !read || was.Kind != node.Kind || was.Tag != node.Tag || was.Value != node.Value || was.Anchor != node.Anchor ||
-		!slices.Equal(was.Content, node.Content) {
+		!slices.EqualFunc(was.Content, node.Content, sameNode) {
 		return true
 	}
 	return slices.ContainsFunc(node.Content, s.changed)
@@ -124,7 +145,7 @@ type member struct {
 
 // node edits what is in a list or a mapping that was read and lives on.
 func (e *editor) node(node *yaml.Node, limit int) bool {
-	was := e.before[node]
+	was, _ := e.before.of(node)
 	if !block(node) || !block(&was) || was.Kind != node.Kind || was.Tag != node.Tag || len(was.Content) == 0 || was.Anchor != node.Anchor {
 		return false
 	}
@@ -138,10 +159,11 @@ func (e *editor) node(node *yaml.Node, limit int) bool {
 	kept := 0
 	for i := 0; i < len(node.Content); i += size {
 		nodes := node.Content[i : i+size]
-		at := slices.IndexFunc(old[kept:], func(m member) bool { return m.nodes[0] == nodes[0] })
+		at := slices.IndexFunc(old[kept:], func(m member) bool { return sameNode(m.nodes[0], nodes[0]) })
 		if at < 0 {
 			if insert < 0 {
-				if _, stays := e.stays(node, old[0]); !stays {
+				stays := slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return sameNode(n, old[0].nodes[0]) })
+				if !stays {
 					return false
 				}
 				if !e.insertBefore(old[0].from, nodes, column) {
@@ -178,12 +200,6 @@ func (e *editor) node(node *yaml.Node, limit int) bool {
 	return true
 }
 
-// stays says whether a member that was read lives on in its list or mapping.
-func (e *editor) stays(node *yaml.Node, m member) (int, bool) {
-	at := slices.Index(node.Content, m.nodes[0])
-	return at, at >= 0
-}
-
 func stride(node *yaml.Node) int {
 	if node.Kind == yaml.MappingNode {
 		return 2
@@ -196,7 +212,7 @@ func (e *editor) members(was *yaml.Node, limit int) ([]member, bool) {
 	size := stride(was)
 	var all []member
 	for i := 0; i < len(was.Content); i += size {
-		first := e.before[was.Content[i]]
+		first, _ := e.before.of(was.Content[i])
 		if first.Line == 0 || (size == 2 && first.Kind != yaml.ScalarNode) {
 			return nil, false
 		}
@@ -231,7 +247,7 @@ func (e *editor) member(m member, nodes []*yaml.Node, column int) bool {
 	if len(nodes) == 2 && e.before.changed(nodes[0]) {
 		return false
 	}
-	same := value == m.nodes[len(nodes)-1]
+	same := sameNode(value, m.nodes[len(nodes)-1])
 	if same && !e.before.changed(value) {
 		return true
 	}
@@ -265,7 +281,7 @@ func (e *editor) remove(m member) bool {
 		return false // it shares its first line with what is around it
 	}
 	from := m.line
-	for e.before[m.nodes[0]].HeadComment != "" {
+	for was, _ := e.before.of(m.nodes[0]); was.HeadComment != ""; {
 		above := strings.LastIndexByte(e.source[:max(from-1, 0)], '\n') + 1
 		if from == 0 || !strings.HasPrefix(strings.TrimSpace(e.source[above:from]), "#") {
 			break
@@ -287,7 +303,7 @@ func (e *editor) encode(nodes []*yaml.Node, column int) (string, bool) {
 	if len(nodes) == 2 {
 		around.Kind, around.Tag = yaml.MappingNode, "!!map"
 	}
-	if was, read := e.before[nodes[0]]; read && was.HeadComment+was.FootComment != "" {
+	if was, read := e.before.of(nodes[0]); read && was.HeadComment+was.FootComment != "" {
 		bare := *nodes[0]
 		bare.HeadComment, bare.FootComment = "", ""
 		around.Content[0] = &bare

@@ -49,7 +49,7 @@ func (t *task) grant(result meshtask.Result, parameters map[string]any) error {
 		}
 		id = ours
 		set(t.properties, "TaskRoleArn", short("GetAtt", id+".Arn"))
-		t.put(id, t.newRole(result))
+		t.put(id, t.id, t.newRole(result))
 	}
 	if id == ours {
 		t.update(id, t.newRole(result))
@@ -63,7 +63,11 @@ func (t *task) grant(result meshtask.Result, parameters map[string]any) error {
 	if found := t.scope.find(policy); found != nil && valueOf(get(found, "Type")) != policyType {
 		return fmt.Errorf("%s is the name of the %s to be made for it, and there is another resource of that name: give that one another", policy, policyType)
 	}
-	t.put(policy, t.newPolicy(id, result.Statements))
+	after := t.id
+	if id == ours {
+		after = id
+	}
+	t.put(policy, after, t.newPolicy(id, result.Statements))
 	if t.resource != nil {
 		t.dependOn(policy)
 	}
@@ -108,14 +112,14 @@ func isNoValue(node *yaml.Node) bool {
 	return function == "Ref" && argument.Value == "AWS::NoValue"
 }
 
-// put adds a resource of ours after the task definition, or brings the one that
-// is there up to date.
-func (t *task) put(id string, resource *yaml.Node) {
+// put adds a resource of ours after another one, or brings the one that is there
+// up to date.
+func (t *task) put(id, after string, resource *yaml.Node) {
 	if t.scope.find(id) != nil {
 		t.update(id, resource)
 		return
 	}
-	insertAfter(t.scope.resources, t.id, id, resource)
+	insertAfter(t.scope.resources, after, id, resource)
 }
 
 // update sets what a resource of ours has to have, and leaves what someone else
