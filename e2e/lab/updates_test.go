@@ -177,12 +177,12 @@ func TestTheSweepMakesGoodWhatAStackTookAlong(t *testing.T) {
 }
 
 // replaced changes one place of a template, which has to be there.
-func replaced(old, new string) func(string) string {
+func replaced(before, after string) func(string) string {
 	return func(template string) string {
-		if !strings.Contains(template, old) {
-			panic(fmt.Sprintf("template.yaml has no %q", old))
+		if !strings.Contains(template, before) {
+			panic(fmt.Sprintf("template.yaml has no %q", before))
 		}
-		return strings.Replace(template, old, new, 1)
+		return strings.Replace(template, before, after, 1)
 	}
 }
 
