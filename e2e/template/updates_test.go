@@ -29,6 +29,9 @@ var kept = map[string]string{
 	"ConsulAcl": `Custom::ConsulAcl {"ServiceToken":{"Fn::GetAtt":["SetupAclFunction","Arn"]}}`,
 }
 
+// renamed are resources that a parameter gives their name. They hold nothing, so their replacement takes nothing along.
+var renamed = []string{"MeshTaskMacro"}
+
 // The emulator knows of some properties, and not of others, that AWS replaces a resource for their change. AWS's own
 // list of them is in the linter's schemas.
 func TestUpdatesReplaceNothing(t *testing.T) {
@@ -41,7 +44,7 @@ func TestUpdatesReplaceNothing(t *testing.T) {
 				identity[property] = value
 			}
 		}
-		if parameter := dependsOnParameter(e, identity); parameter != "" {
+		if parameter := dependsOnParameter(e, identity); parameter != "" && !slices.Contains(renamed, id) {
 			t.Errorf("%s: another %s has it replaced", id, parameter)
 		}
 		if want, ok := kept[id]; ok {
