@@ -24,7 +24,6 @@ func main() {
 
 func run() error {
 	version := flag.String("version", "", "semantic `version`, without a v")
-	out := flag.String("out", "dist/release", "`folder` to write, which is emptied first")
 	images := flag.Bool("images", true, "also save the init container's images, where there is Docker")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -32,14 +31,14 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	r, err := newRelease(*version, *out)
+	r, err := newRelease(*version)
 	if err != nil {
 		return err
 	}
 	if err := r.write(ctx, *images); err != nil {
 		return err
 	}
-	fmt.Printf("%s has version %s; docs/release.md says how it is checked and published\n", *out, *version)
+	fmt.Printf("%s has version %s; docs/release.md says how it is checked and published\n", r.out, r.version)
 	return nil
 }
 

@@ -31,10 +31,10 @@ var platforms = []string{"amd64", "arm64"}
 type release struct {
 	version string
 	root    string // of the checkout
-	out     string // absolute
+	out     string // the folder to write, which is emptied first
 }
 
-func newRelease(version, out string) (*release, error) {
+func newRelease(version string) (*release, error) {
 	if err := checkVersion(version); err != nil {
 		return nil, err
 	}
@@ -42,11 +42,7 @@ func newRelease(version, out string) (*release, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err = filepath.Abs(out)
-	if err != nil {
-		return nil, err
-	}
-	return &release{version: version, root: root, out: out}, nil
+	return &release{version: version, root: root, out: filepath.Join(root, "dist", "release")}, nil
 }
 
 func (r *release) write(ctx context.Context, images bool) error {

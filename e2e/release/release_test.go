@@ -196,13 +196,21 @@ func checkBOM(t *testing.T, content []byte, module string) {
 
 func write(t *testing.T) *release {
 	t.Helper()
-	r, err := newRelease(version, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := to(t, t.TempDir())
 	if err := r.write(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+// to is a release that is written to a folder of the test's.
+func to(t *testing.T, out string) *release {
+	t.Helper()
+	r, err := newRelease(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.out = out
 	return r
 }
 
@@ -213,6 +221,35 @@ func read(t *testing.T, dir, name string) []byte {
 		t.Fatal(err)
 	}
 	return content
+}
+
+// Images take a Docker daemon and the Internet. What is asked of Docker is held here.
+func TestImagesAreSavedForBothArchitectures(t *testing.T) {
+	bin, calls := t.TempDir(), filepath.Join(t.TempDir(), "calls")
+	docker := "#!/bin/sh\necho \"$*\" >>" + calls + "\n[ \"$1\" != save ] || echo image >\"$3\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "docker"), []byte(docker), 0o700); err != nil { //nolint:gosec // it is a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	r := to(t, t.TempDir())
+	if err := r.images(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked := string(read(t, filepath.Dir(calls), "calls"))
+	for _, arch := range []string{"amd64", "arm64"} {
+		image := "ecsmesh-init:" + version + "-" + arch
+		for _, want := range []string{
+			"build --platform linux/" + arch + " --target plain --build-arg VERSION=" + version + " --tag " + image + " --file initcontainer/Dockerfile .\n",
+			"save --output " + r.out + "/ecsmesh-init-image-linux-" + arch + ".tar " + image + "\n",
+		} {
+			if !strings.Contains(asked, want) {
+				t.Errorf("Docker was not asked to %s but to\n%s", want, asked)
+			}
+		}
+		if content := read(t, r.out, "ecsmesh-init-image-linux-"+arch+".tar"); string(content) != "image\n" {
+			t.Errorf("the image for %s is %q", arch, content)
+		}
+	}
 }
 
 func TestVersionsAreSemantic(t *testing.T) {
