@@ -1,4 +1,3 @@
-// Package meshtask turns a plain task definition into that of a mesh task.
 package meshtask
 
 import (
