@@ -2,6 +2,7 @@ package meshtask
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,10 +20,17 @@ const (
 	clientStop     = 20    // seconds in which it tells the others that it leaves
 	openFiles      = 65536 // two for each connection
 	meshUser       = "101" // of Envoy's official image
-	readinessEvery = 5     // seconds
+	root           = "0"
+	readinessEvery = 5 // seconds
 	// What a container is given where the task has no memory of its own, in MiB.
 	initMemory, envoyMemory, clientMemory, dataplaneMemory = 32, 128, 128, 192
 )
+
+// allButChown are the capabilities that a container has by default, without the
+// one for giving files away. Fargate lets nobody drop all and add that.
+var allButChown = []string{
+	"AUDIT_WRITE", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
 
 // wanted is a container of ours as it should be. What is fixed is so whatever
 // somebody set there; the rest is only where nobody did.
@@ -143,7 +151,7 @@ func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.
 		return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Style: style, Content: []*yaml.Node{item}}
 	}
 	if _, yes, no, ok := e.branches(list); ok {
-		_, argument, _ := e.lookup.function(list)
+		_, argument, _ := e.function(list)
 		items := []*yaml.Node{argument.Content[0], e.longer(yes, name, item), e.longer(no, name, clone(item))}
 		if list.Kind == yaml.SequenceNode {
 			list.Content = items
@@ -152,7 +160,7 @@ func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.
 		}
 		return list
 	}
-	if _, _, isFunction := e.lookup.function(list); isFunction || !isList(list) {
+	if _, _, isFunction := e.function(list); isFunction || !isList(list) {
 		e.report.fault(e.at(name), show(list), "want a list, since something is added to it")
 		return list
 	}
@@ -220,6 +228,9 @@ func (e *expansion) ours() []*yaml.Node {
 	user := e.user("proxy")
 	least := func(name string, capabilities ...string) []field {
 		given := []field{e.field("Drop", flow(text("ALL")))}
+		if name != envoyContainer && name != clientContainer && e.isElsewhere() && len(capabilities) == 0 {
+			given[0] = e.field("Drop", flow(texts(allButChown...)...))
+		}
 		if len(capabilities) > 0 {
 			given = append(given, e.field("Add", flow(texts(capabilities...)...)))
 		}
@@ -233,17 +244,35 @@ func (e *expansion) ours() []*yaml.Node {
 		return fields
 	}
 	settings := func() []field { return []field{{config.Variable, e.document()}} }
-	register := wanted{
-		name: initContainer, image: e.image(e.block.initImage, e.defaults.InitImage, ""), isFixed: e.says(e.block.initImage, e.defaults.InitImage),
-		fixed:       []field{{"Essential", boolean(false)}, {"User", bare(user)}},
-		standard:    least(initContainer),
-		environment: settings(), mount: meshVolume, memory: initMemory,
+	capabilities := e.capabilities()
+	// prepares is a container that writes to a volume, and exits.
+	prepares := func(name, volume string, user *yaml.Node) wanted {
+		w := wanted{
+			name: name, image: e.image(e.block.initImage, e.defaults.InitImage, ""), isFixed: e.says(e.block.initImage, e.defaults.InitImage),
+			fixed:       []field{{"Essential", boolean(false)}},
+			environment: settings(), mount: volume, memory: initMemory,
+		}
+		owner, given := field{"User", user}, []string(nil)
+		if e.isElsewhere() {
+			owner.value = text(root)
+		}
+		if name == initContainer && e.isTransparent() {
+			owner.value, given = text(root), capabilities
+		}
+		w.standard = least(name, given...)
+		if e.isElsewhere() && !e.isTransparent() { // an image of one's own may have the folder
+			w.standard = append([]field{owner}, w.standard...)
+		} else {
+			w.fixed = append(w.fixed, owner)
+		}
+		return w
 	}
+	register := prepares(initContainer, meshVolume, user)
 	if e.isTransparent() {
-		register.fixed[1].value = text("0")
-		capabilities := []string{"NET_ADMIN", "SETUID", "SETGID"}
-		register.standard = least(initContainer, capabilities...)
 		e.addCapabilities(capabilities)
+		if e.redirectsDNS() {
+			register.fixed = append(register.fixed, field{"ReadonlyRootFilesystem", boolean(false)})
+		}
 	}
 	proxy := wanted{
 		name: envoyContainer, image: e.image(e.block.envoyImage, e.defaults.EnvoyImage, DefaultEnvoyImage), isFixed: e.says(e.block.envoyImage, e.defaults.EnvoyImage),
@@ -274,10 +303,7 @@ func (e *expansion) ours() []*yaml.Node {
 		proxy.environment = []field{{"TMPDIR", e.inDir("", "/state")}}
 		proxy.memory = dataplaneMemory
 	case config.ClientAgent:
-		discover := register
-		discover.name, discover.mount, discover.environment = discoverContainer, clientVolume, settings()
-		discover.fixed = []field{{"Essential", boolean(false)}, {"User", e.user("consulClient")}}
-		discover.standard = least(discoverContainer)
+		discover := prepares(discoverContainer, clientVolume, e.user("consulClient"))
 		client := wanted{
 			name: clientContainer, image: e.image(e.block.consulImage, e.defaults.ConsulImage, DefaultConsulImage), isFixed: e.says(e.block.consulImage, e.defaults.ConsulImage),
 			fixed: []field{
@@ -308,7 +334,7 @@ func (e *expansion) user(part string) *yaml.Node {
 	if uid == nil {
 		return text(meshUser)
 	}
-	if _, _, isFunction := e.lookup.function(uid); isFunction {
+	if _, _, isFunction := e.function(uid); isFunction {
 		return bare(uid)
 	}
 	return text(uid.Value)
@@ -322,6 +348,30 @@ func (e *expansion) isTransparent() bool {
 	}
 	enabled, known := e.boolean(get(proxy, "enabled"))
 	return enabled || !known
+}
+
+// isElsewhere tells whether the volume is mounted where the image of ecsmesh-init
+// declares none: it belongs to root there.
+func (e *expansion) isElsewhere() bool {
+	dir, known := e.text(e.bootstrapDir())
+	return known && path.Clean(dir) != config.DefaultBootstrapDir
+}
+
+// capabilities are what ecsmesh-init needs to redirect the task's traffic, and to
+// give the volume to Envoy's user.
+func (e *expansion) capabilities() []string {
+	needed := []string{"NET_ADMIN", "SETUID", "SETGID"}
+	if uid, known := e.text(e.user("proxy")); e.isElsewhere() || !known || uid != meshUser {
+		needed = append(needed, "CHOWN")
+	}
+	return needed
+}
+
+// redirectsDNS tells whether ecsmesh-init writes /etc/resolv.conf.
+func (e *expansion) redirectsDNS() bool {
+	dns := get(get(get(e.block.settings, "transparentProxy"), "consulDNS"), "enabled")
+	enabled, known := e.boolean(dns)
+	return enabled || dns != nil && !known
 }
 
 // addCapabilities gives the init container what iptables needs, where somebody

@@ -45,7 +45,6 @@ type definition struct {
 	report     *report
 	node       *yaml.Node
 	containers []*container
-	taken      map[string]bool // names of ours that others have
 }
 
 // at is a property's name in the definition's form, for a path of names as
@@ -235,6 +234,7 @@ func (d *definition) checkContainers(topology string) {
 				d.report.fault(c.path, strconv.Quote(c.name)+" under a condition", "want it without one: a mesh task always has it")
 			}
 			c.ours = true
+			d.checkVariables(c)
 		case ours:
 			d.report.fault(name, strconv.Quote(c.name), "remove this container: the topology "+topology+" has none of that name")
 		case strings.HasPrefix(c.key, "consul-ecs-") || strings.Contains(image, "/consul-ecs:") || strings.Contains(image, "consul-dataplane") || c.key == dataplaneContainer:
@@ -247,6 +247,18 @@ func (d *definition) checkContainers(topology string) {
 		if first := d.first(c.node, "EntryPoint"); !c.ours && strings.Contains(first, "consul-ecs") {
 			d.report.fault(c.path+"."+d.at("EntryPoint"), strconv.Quote(first), "want ecsmesh-init entrypoint in its place; "+seeMigration)
 		}
+	}
+}
+
+// checkVariables refuses what would be in the way of the configuration.
+func (d *definition) checkVariables(c *container) {
+	for _, list := range []string{"Environment", "Secrets"} {
+		d.each(d.get(c.node, list), c.path+"."+d.at(list), func(item *yaml.Node, path string, _ bool) {
+			name := d.key(d.get(item, "Name"))
+			if name == config.LegacyVariable || name == config.Variable && list == "Secrets" {
+				d.report.fault(path, name, "remove it, and have its fields in EcsMesh: "+config.Variable+" is made of that")
+			}
+		})
 	}
 }
 
@@ -277,7 +289,7 @@ const longestStop = 120
 
 // check refuses what can't work in a mesh task, or what ECS would refuse once
 // it is one.
-func (d *definition) check(transparent bool) {
+func (d *definition) check(topology string, transparent bool) {
 	d.checkTask(transparent)
 	for _, c := range d.containers {
 		if links := d.get(c.node, "Links"); isList(links) && len(links.Content) > 0 {
@@ -291,7 +303,7 @@ func (d *definition) check(transparent bool) {
 		if enabled, _ := d.boolean(d.get(d.get(c.node, "RestartPolicy"), "Enabled")); enabled && (c.key == initContainer || c.key == discoverContainer) && c.ours {
 			d.report.fault(c.path+"."+d.at("RestartPolicy"), "one for "+c.name, "remove it: this container exits when its work is done")
 		}
-		d.checkDependencies(c)
+		d.checkDependencies(c, ourNames(topology))
 	}
 	d.checkMemory()
 	d.checkVolume()
@@ -304,9 +316,11 @@ func (d *definition) checkTask(transparent bool) {
 	switch {
 	case mode == nil:
 		d.report.fault(d.at("NetworkMode"), "nothing, which is bridge", because+". Its service needs a NetworkConfiguration then")
-	case known && found == "host":
+	case !known:
+		d.report.note("%s isn't known here, and has to be awsvpc.", d.at("NetworkMode"))
+	case found == "host":
 		d.report.fault(d.at("NetworkMode"), `"host"`, because+", and here its Envoy's ports would be the host's")
-	case known && found != "awsvpc":
+	case found != "awsvpc":
 		d.report.fault(d.at("NetworkMode"), strconv.Quote(found), because)
 	}
 	if d.isFor("EXTERNAL") {
@@ -330,8 +344,9 @@ func (d *definition) checkTask(transparent bool) {
 	}
 }
 
-// checkDependencies refuses what ECS refuses, and what would wait for ever.
-func (d *definition) checkDependencies(c *container) {
+// checkDependencies refuses what ECS refuses, and what would wait for ever. To
+// come are containers that will be there.
+func (d *definition) checkDependencies(c *container, toCome []string) {
 	path := c.path + "." + d.at("DependsOn")
 	d.each(d.get(c.node, "DependsOn"), path, func(item *yaml.Node, path string, _ bool) {
 		node := d.get(item, "ContainerName")
@@ -341,8 +356,7 @@ func (d *definition) checkDependencies(c *container) {
 		switch {
 		case on == nil:
 			allKnown := known && !slices.ContainsFunc(d.containers, func(c *container) bool { return !c.known })
-			ours := c.ours && slices.Contains([]string{initContainer, envoyContainer, dataplaneContainer, clientContainer, discoverContainer}, d.key(node))
-			if allKnown && !ours && d.key(node) != envoyContainer && d.key(node) != dataplaneContainer {
+			if allKnown && !slices.Contains(toCome, d.key(node)) {
 				d.report.fault(path+"."+d.at("ContainerName"), d.name(node), "want the name of a container of this definition")
 			}
 		case on.ours:

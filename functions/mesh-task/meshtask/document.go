@@ -302,12 +302,12 @@ func (w *writer) isTaken(name string) bool {
 // names are all that a template's functions refer to within a node.
 func names(node *yaml.Node, into map[string]bool) {
 	if name, argument, ok := function(node); ok {
-		switch {
-		case name == "Ref":
+		switch name {
+		case "Ref":
 			into[argument.Value] = true
-		case name == "Fn::GetAtt":
+		case "Fn::GetAtt":
 			into[attribute(argument)] = true
-		case name == "Fn::Sub":
+		case "Fn::Sub":
 			template := argument
 			if isList(argument) && len(argument.Content) > 0 {
 				template = argument.Content[0]

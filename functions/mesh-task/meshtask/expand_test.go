@@ -13,10 +13,10 @@ import (
 	"ecsmesh/initcontainer/config"
 )
 
-func expand(t *testing.T, definition, block string, defaults meshtask.Defaults, parameters map[string]any) (*yaml.Node, meshtask.Result) {
+func expand(t *testing.T, definition, block string, defaults meshtask.Defaults) (*yaml.Node, meshtask.Result) {
 	t.Helper()
 	node := parse(t, definition)
-	result, err := meshtask.Expand(node, parse(t, block), meshtask.CloudFormation, defaults, parameters)
+	result, err := meshtask.Expand(node, parse(t, block), meshtask.CloudFormation, defaults, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func replaceOutside(value any) any {
 // TestWhatIsSetBesideStays changes an expanded definition and its block: ours is
 // set anew, and what somebody else set is as it was.
 func TestWhatIsSetBesideStays(t *testing.T) {
-	node, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"}, nil)
+	node, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"})
 	changed := strings.NewReplacer(
 		"StopTimeout: 5", "StopTimeout: 9\n      Cpu: 32\n      Essential: false",
 		"[CMD, /ecsmesh/bin/ecsmesh-init, check]", "[CMD, /ecsmesh/bin/ecsmesh-init, check, -timeout, 8s]",
@@ -103,7 +103,7 @@ func TestWhatIsSetBesideStays(t *testing.T) {
 		"DependsOn: [{ContainerName: ecsmesh-init, Condition: SUCCESS}]", "DependsOn: [{ContainerName: ecsmesh-init, Condition: START}]",
 		"StartTimeout: 120\n      ReadonlyRootFilesystem", "StartTimeout: 60\n      User: \"7\"\n      ReadonlyRootFilesystem",
 	).Replace(strings.Replace(dump(t, node), "User: \"101\"", "Privileged: false", 1))
-	node, _ = expand(t, changed, "{service: web, port: 8081, refreshInterval: 30s, envoyImage: 'envoy:2', bootstrapDir: /ecsmesh}", meshtask.Defaults{InitImage: "init:2"}, nil)
+	node, _ = expand(t, changed, "{service: web, port: 8081, refreshInterval: 30s, envoyImage: 'envoy:2', bootstrapDir: /ecsmesh}", meshtask.Defaults{InitImage: "init:2"})
 	all := asJSON(t, node)
 	initial, envoy, application := container(t, all, "ecsmesh-init"), container(t, all, "envoy"), container(t, all, "web")
 	for _, test := range []struct{ got, want any }{
@@ -185,7 +185,7 @@ func TestWhatIsNotKnownIsNoFault(t *testing.T) {
 }
 
 func TestWhatSomeConditionsRefuseIsNoted(t *testing.T) {
-	_, result := expand(t, small+app, "{service: web, port: 1, consulServers: {defaults: {tls: !If [Secure, true, false]}}}", meshtask.Defaults{InitImage: "i"}, nil)
+	_, result := expand(t, small+app, "{service: web, port: 1, consulServers: {defaults: {tls: !If [Secure, true, false]}}}", meshtask.Defaults{InitImage: "i"})
 	want := "A task does not start with Secure, because of EcsMesh.consulServers.http.caCertParameter: found nothing; want"
 	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(strings.ReplaceAll(notes, "TLS is on", "want"), want) {
 		t.Errorf("the notes have no %q:\n%s", want, notes)
@@ -212,7 +212,7 @@ func TestTheRole(t *testing.T) {
 		{"{port: 1}", stack, []string{"ssm:GetParameter 2", "secretsmanager:GetSecretValue 1", "iam:GetRole 0"}, 1},
 	} {
 		test.defaults.InitImage = "i"
-		_, result := expand(t, small+app, test.block, test.defaults, nil)
+		_, result := expand(t, small+app, test.block, test.defaults)
 		var got []string
 		for _, statement := range result.Statements {
 			got = append(got, fmt.Sprintf("%s %d", statement.Action, len(statement.Resource)))
@@ -222,6 +222,37 @@ func TestTheRole(t *testing.T) {
 		}
 		if len(result.RoleTags) != test.tags {
 			t.Errorf("for %s the role has the tags %v", test.block, result.RoleTags)
+		}
+	}
+}
+
+// TestWhoWritesToTheVolume has the container that writes to the volume run as
+// who may.
+func TestWhoWritesToTheVolume(t *testing.T) {
+	ec2 := strings.Replace(small, "FARGATE", "EC2", 1) + app
+	for _, test := range []struct {
+		definition, block string
+		users             []string // of ecsmesh-init, envoy
+		capabilities      any      // of ecsmesh-init
+		readonly          bool     // its root file system
+	}{
+		{small + app, web, []string{"101", "101"}, map[string]any{"Drop": []any{"ALL"}}, true},
+		{ec2, "{service: web, port: 1, bootstrapDir: /consul, transparentProxy: {}}", []string{"0", "101"}, map[string]any{"Drop": []any{"ALL"}, "Add": []any{"NET_ADMIN", "SETUID", "SETGID", "CHOWN"}}, true},
+		{ec2, "{service: web, port: 1, transparentProxy: {}}", []string{"0", "101"}, map[string]any{"Drop": []any{"ALL"}, "Add": []any{"NET_ADMIN", "SETUID", "SETGID"}}, true},
+		{ec2, "{service: web, port: 1, topology: dataplane, consulServers: {defaults: {tls: false}}, transparentProxy: {consulDNS: {enabled: true}}}", []string{"0", ""}, map[string]any{"Drop": []any{"ALL"}, "Add": []any{"NET_ADMIN", "SETUID", "SETGID"}}, false},
+		{small + "ContainerDefinitions: [{Name: ecsmesh-init, User: '101'}, {Name: web, Image: w}]", "{service: web, port: 1, bootstrapDir: /mesh}", []string{"101", "101"}, nil, true},
+	} {
+		node, _ := expand(t, test.definition, test.block, meshtask.Defaults{InitImage: "i"})
+		all := asJSON(t, node)
+		initial := container(t, all, "ecsmesh-init")
+		if initial["User"] != test.users[0] || test.users[1] != "" && container(t, all, "envoy")["User"] != test.users[1] {
+			t.Errorf("with %s the users are not %v:\n%s", test.block, test.users, dump(t, node))
+		}
+		if diff := cmp.Diff(test.capabilities, initial["LinuxParameters"].(map[string]any)["Capabilities"]); test.capabilities != nil && diff != "" {
+			t.Errorf("with %s ecsmesh-init has other capabilities (-want +got):\n%s", test.block, diff)
+		}
+		if initial["ReadonlyRootFilesystem"] != test.readonly {
+			t.Errorf("with %s its root file system is read-only: %v", test.block, initial["ReadonlyRootFilesystem"])
 		}
 	}
 }

@@ -2,8 +2,8 @@ package meshtask
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -136,6 +136,9 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 	e.isFargate = e.definition.isFargate()
 	e.definition.checkContainers(e.block.topology)
 	e.environment, e.secret = e.definition.variables(e.definition.find(initContainer))
+	known, secret := e.definition.variables(e.definition.find(discoverContainer))
+	maps.Copy(e.environment, known)
+	maps.Copy(e.secret, secret)
 	e.chooseWaiting()
 	e.complete()
 	e.checkImage()
@@ -144,7 +147,7 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 		set(get(e.block.settings, "service"), "port", number(0)) // so that it is said once
 	}
 	cfg, unknown := readBack(e.block.settings, e.lookup, e.environment, e.secret, e.report, e.block.where)
-	e.definition.check(e.isTransparent())
+	e.definition.check(e.block.topology, e.isTransparent())
 	e.definition.checkPorts(cfg, unknown, e.block.where)
 	e.checkName()
 	e.role()
@@ -249,12 +252,12 @@ func (e *expansion) tell() {
 			e.report.note("The service's port %d is none of those that are mapped: %s.", port, d.mappedPorts())
 		}
 	}
-	if dir, known := e.text(e.bootstrapDir()); known && strings.TrimSuffix(dir, "/") != config.DefaultBootstrapDir {
-		e.report.note("The volume belongs to root at bootstrapDir %s, unless the image of ecsmesh-init declares it there as user %s's, as it does at %s.", dir, meshUser, config.DefaultBootstrapDir)
+	if e.isElsewhere() {
+		e.report.note("ecsmesh-init runs as root, since the volume belongs to root at bootstrapDir; at %s it belongs to user %s.", config.DefaultBootstrapDir, meshUser)
 	}
 	for _, part := range []string{"proxy", "consulClient"} {
-		if uid, known := e.text(e.user(part)); known && uid != meshUser {
-			e.report.note("The volume belongs to user %s, so with %s.uid %s the image of ecsmesh-init has to declare it as that user's.", meshUser, part, uid)
+		if uid, known := e.text(e.user(part)); known && uid != meshUser && !e.isElsewhere() && (part != "proxy" || !e.isTransparent()) {
+			e.report.note("The volume belongs to user %s at %s, so with %s.uid %s the image of ecsmesh-init has to declare it as that user's, or bootstrapDir has to be another.", meshUser, config.DefaultBootstrapDir, part, uid)
 		}
 	}
 	if !e.isTransparent() {

@@ -116,6 +116,10 @@ func TestRefusals(t *testing.T) {
 			"ContainerDefinitions[0].Memory: found 600; want less than the task's 512 MiB",
 		}},
 		{"a restart of what exits", small + "ContainerDefinitions: [{Name: ecsmesh-init, RestartPolicy: {Enabled: true}}, {Name: web, Image: w}]", web, []string{"ContainerDefinitions[0].RestartPolicy: found one for ecsmesh-init; remove it"}},
+		{"a configuration of its own", small + "ContainerDefinitions: [{Name: ecsmesh-init, Image: i, Environment: [{Name: CONSUL_ECS_CONFIG_JSON, Value: '{}'}], Secrets: [{Name: ECSMESH_CONFIG, ValueFrom: /config}]}, {Name: web, Image: w}]", web, []string{
+			"ContainerDefinitions[0].Environment[0]: found CONSUL_ECS_CONFIG_JSON; remove it, and have its fields in EcsMesh", "ContainerDefinitions[0].Secrets[0]: found ECSMESH_CONFIG; remove it",
+		}},
+		{"another topology's Envoy", small + "ContainerDefinitions: [{Name: web, Image: w, DependsOn: [{ContainerName: envoy, Condition: START}]}]", "{service: web, port: 8080, topology: dataplane}", []string{"ContainerDefinitions[0].DependsOn[0].ContainerName: found envoy; want the name of a container"}},
 		{"ours under a condition", small + "ContainerDefinitions: [!If [A, {Name: envoy, Cpu: 64}, !Ref AWS::NoValue], {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0]: found "envoy" under a condition; want it without one`}},
 		{"what another topology has", small + "ContainerDefinitions: [{Name: consul-client, Cpu: 64}, {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0].Name: found "consul-client"; remove this container: the topology direct has none of that name`}},
 		{"a list that is a function", small + "ContainerDefinitions: [{Name: web, Image: w, MountPoints: !FindInMap [A, B, C]}]", web, []string{"MountPoints: found {\"Fn::FindInMap\":[\"A\",\"B\",\"C\"]}; want a list, since something is added to it"}},

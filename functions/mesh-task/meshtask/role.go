@@ -158,7 +158,7 @@ func (e *expansion) tags() {
 	called := get(what, "name")
 	value, known := e.text(called)
 	switch {
-	case called != nil && !(known && value == ""):
+	case called != nil && (!known || value != ""):
 		e.result.RoleTags = append(e.result.RoleTags, Tag{serviceNameTag, long(called)})
 	default:
 		family, known := e.text(e.get(e.definition.node, "Family"))

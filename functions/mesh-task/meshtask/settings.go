@@ -13,6 +13,10 @@ import (
 func (e *expansion) complete() {
 	e.completeServers()
 	e.completeLogin()
+	if client := e.section(e.block.settings, "consulClient"); e.block.topology == config.ClientAgent && e.isElsewhere() && client != nil && get(client, "uid") == nil {
+		set(client, "uid", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: meshUser}) // root, who writes there, would take it for that of Consul's image
+		e.setting("consulClient", client)
+	}
 	if e.block.isGateway || get(e.block.settings, "healthSyncContainers") != nil {
 		return
 	}
