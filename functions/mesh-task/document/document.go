@@ -203,10 +203,10 @@ func (d *Document) Bytes() ([]byte, error) {
 // In is the document as it now is, in a format. In JSON there are no comments,
 // and short tags are written as the functions that they stand for.
 func (d *Document) In(format Format) ([]byte, error) {
-	switch {
-	case format == d.Format:
+	switch format {
+	case d.Format:
 		return d.Bytes()
-	case format == JSON:
+	case JSON:
 		return EncodeJSON(d.Root, defaultIndent)
 	}
 	root := Clone(d.Root)

@@ -116,12 +116,12 @@ func EncodeJSON(root *yaml.Node, indent string) ([]byte, error) {
 	if err := w.value(root, "\n", root.Style&yaml.FlowStyle != 0); err != nil {
 		return nil, err
 	}
-	w.WriteByte('\n')
-	return w.Bytes(), nil
+	w.out.WriteByte('\n')
+	return w.out.Bytes(), nil
 }
 
 type jsonWriter struct {
-	bytes.Buffer
+	out    bytes.Buffer
 	indent string
 }
 
@@ -148,34 +148,34 @@ func (w *jsonWriter) members(content []*yaml.Node, object bool, newline string, 
 		brackets, step = "{}", 2
 	}
 	if len(content) == 0 {
-		w.WriteString(brackets)
+		w.out.WriteString(brackets)
 		return nil
 	}
 	inner, separator := newline+w.indent, ","
 	if flat {
 		inner, separator = "", ", "
 	}
-	w.WriteByte(brackets[0])
+	w.out.WriteByte(brackets[0])
 	for i := 0; i < len(content); i += step {
 		if i > 0 {
-			w.WriteString(separator)
+			w.out.WriteString(separator)
 		}
-		w.WriteString(inner)
+		w.out.WriteString(inner)
 		if object {
 			if key := content[i]; key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
 				return fmt.Errorf("line %d: %q can't be a key in JSON", key.Line, key.Value)
 			}
 			w.string(content[i].Value)
-			w.WriteString(": ")
+			w.out.WriteString(": ")
 		}
 		if err := w.value(content[i+step-1], newline+w.indent, flat); err != nil {
 			return err
 		}
 	}
 	if !flat {
-		w.WriteString(newline)
+		w.out.WriteString(newline)
 	}
-	w.WriteByte(brackets[1])
+	w.out.WriteByte(brackets[1])
 	return nil
 }
 
@@ -183,7 +183,7 @@ func (w *jsonWriter) scalar(node *yaml.Node) error {
 	switch tag := node.ShortTag(); tag {
 	case "!!int", "!!float", "!!bool", "!!null":
 		if json.Valid([]byte(node.Value)) {
-			w.WriteString(node.Value)
+			w.out.WriteString(node.Value)
 			return nil
 		}
 		// YAML has more ways to write it.
@@ -195,7 +195,7 @@ func (w *jsonWriter) scalar(node *yaml.Node) error {
 		if err != nil {
 			return fmt.Errorf("line %d: write %q as JSON: %w", node.Line, node.Value, err)
 		}
-		w.Write(encoded)
+		w.out.Write(encoded)
 		return nil
 	}
 	w.string(node.Value)
@@ -203,10 +203,10 @@ func (w *jsonWriter) scalar(node *yaml.Node) error {
 }
 
 func (w *jsonWriter) string(value string) {
-	encoder := json.NewEncoder(&w.Buffer)
+	encoder := json.NewEncoder(&w.out)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value)       // of a text into memory, which can't fail
-	w.Truncate(w.Len() - len("\n")) // which Encode adds
+	_ = encoder.Encode(value)               // of a text into memory, which can't fail
+	w.out.Truncate(w.out.Len() - len("\n")) // which Encode adds
 }
 
 // long is the function of CloudFormation that a short tag stands for, with its

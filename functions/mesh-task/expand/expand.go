@@ -188,11 +188,11 @@ func blockOf(resource *yaml.Node, in Input) (*yaml.Node, error) {
 	}
 	metadata := get(resource, "Metadata")
 	if found := get(metadata, lowerBlockKey); found != nil {
-		return nil, fmt.Errorf("Metadata has %s: it must be %s", lowerBlockKey, blockKey)
+		return nil, fmt.Errorf("%s in Metadata must be %s", lowerBlockKey, blockKey)
 	}
 	block := get(metadata, blockKey)
 	if block != nil && in.Block != nil {
-		return nil, fmt.Errorf("the block is given twice: in Metadata, and beside the document")
+		return nil, errors.New("the block is given twice: in Metadata, and beside the document")
 	}
 	if block == nil {
 		block = in.Block

@@ -364,7 +364,7 @@ func TestRefusals(t *testing.T) {
 		"no task definition":  {"Resources: {Log: {Type: AWS::Logs::LogGroup}}", expand.Input{}, []string{"the template has no AWS::ECS::TaskDefinition"}},
 		"no block":            {"Resources:\n  A:" + plain + "  B:" + plain, expand.Input{}, []string{"no task definition is a mesh task yet (A, B)", "Metadata:\n    EcsMesh:\n      service: web\n      port: 8080"}},
 		"a misplaced block":   {"Resources:\n  A:\n    EcsMesh: {service: web}" + plain, expand.Input{}, []string{"A: EcsMesh belongs into the resource's Metadata"}},
-		"a misspelt block":    {"Resources:\n  A:\n    Metadata: {ecsMesh: {service: web}}" + plain, expand.Input{}, []string{"A: Metadata has ecsMesh: it must be EcsMesh"}},
+		"a misspelt block":    {"Resources:\n  A:\n    Metadata: {ecsMesh: {service: web}}" + plain, expand.Input{}, []string{"A: ecsMesh in Metadata must be EcsMesh"}},
 		"a block for several": {"Resources:\n  A:" + task, expand.Input{Block: block(t, "{service: a}")}, []string{"none can be given beside it"}},
 		"faults of two tasks": {
 			"Resources:\n  A:" + strings.Replace(task, "port: 8080", "port: 80800", 1) + "  B:" + strings.Replace(task, "NetworkMode: awsvpc", "NetworkMode: host", 1), expand.Input{},

@@ -89,7 +89,7 @@ func inOneLine(node *yaml.Node) *yaml.Node {
 // mapping is one of pairs, in their order.
 func mapping(pairs ...any) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		m.Content = append(m.Content, scalar(pairs[i].(string)), nodeOf(pairs[i+1]))
 	}
 	return m

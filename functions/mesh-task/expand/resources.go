@@ -43,7 +43,7 @@ func body(loop *yaml.Node) *yaml.Node {
 // expandResources expands the mesh tasks among resources.
 func expandResources(s scope, in Input, r *Report) error {
 	if s.resources.Kind != yaml.MappingNode {
-		return errors.New("Resources must be a mapping, of logical IDs to resources")
+		return errors.New("the template's Resources must be a mapping, of logical IDs to resources")
 	}
 	before := len(r.Tasks)
 	plain, err := expandScope(s, in, r)
