@@ -467,7 +467,8 @@ func (d *definition) routers() []*container {
 
 // waitForRouters has a container of ours start after what it logs through.
 func (e *expansion) waitForRouters(node *yaml.Node) {
-	if driver, _ := e.text(e.get(e.get(node, "LogConfiguration"), "LogDriver")); driver != "awsfirelens" {
+	logs := e.get(node, "LogConfiguration")
+	if driver, known := e.text(e.get(logs, "LogDriver")); logs == nil || known && driver != "awsfirelens" {
 		return
 	}
 	for _, router := range e.definition.routers() {

@@ -120,6 +120,11 @@ func TestRefusals(t *testing.T) {
 			"ContainerDefinitions[0].Environment[0]: found CONSUL_ECS_CONFIG_JSON; remove it, and have its fields in EcsMesh", "ContainerDefinitions[0].Secrets[0]: found ECSMESH_CONFIG; remove it",
 		}},
 		{"another topology's Envoy", small + "ContainerDefinitions: [{Name: web, Image: w, DependsOn: [{ContainerName: envoy, Condition: START}]}]", "{service: web, port: 8080, topology: dataplane}", []string{"ContainerDefinitions[0].DependsOn[0].ContainerName: found envoy; want the name of a container"}},
+		{"health of containers that have none", small + "ContainerDefinitions: [{Name: a, Image: w}, {Name: b, Image: w}, {Name: cron, Image: c, Essential: false}]", "{service: web, port: 1, healthSyncContainers: [a, b, cron, db]}", []string{
+			`EcsMesh.healthSyncContainers[1]: found "b"; remove it, or give the container a health check of its own: with that of ecsmesh it waits for a, and that for it`,
+			`EcsMesh.healthSyncContainers[2]: found "cron"; remove it, or give the container a health check: it is never healthy without`,
+			`EcsMesh.healthSyncContainers[3]: found "db"; want the name of a container that has a health check: there are a, b, cron`,
+		}},
 		{"ours under a condition", small + "ContainerDefinitions: [!If [A, {Name: envoy, Cpu: 64}, !Ref AWS::NoValue], {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0]: found "envoy" under a condition; want it without one`}},
 		{"what another topology has", small + "ContainerDefinitions: [{Name: consul-client, Cpu: 64}, {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0].Name: found "consul-client"; remove this container: the topology direct has none of that name`}},
 		{"a list that is a function", small + "ContainerDefinitions: [{Name: web, Image: w, MountPoints: !FindInMap [A, B, C]}]", web, []string{"MountPoints: found {\"Fn::FindInMap\":[\"A\",\"B\",\"C\"]}; want a list, since something is added to it"}},

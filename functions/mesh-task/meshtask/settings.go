@@ -1,6 +1,7 @@
 package meshtask
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,7 +18,8 @@ func (e *expansion) complete() {
 		set(client, "uid", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: meshUser}) // root, who writes there, would take it for that of Consul's image
 		e.setting("consulClient", client)
 	}
-	if e.block.isGateway || get(e.block.settings, "healthSyncContainers") != nil {
+	if given := get(e.block.settings, "healthSyncContainers"); e.block.isGateway || given != nil {
+		e.checkSynced(given)
 		return
 	}
 	checks := map[string]bool{}
@@ -39,6 +41,29 @@ func (e *expansion) complete() {
 	if len(synced.Content) > 0 {
 		e.setting("healthSyncContainers", synced)
 	}
+}
+
+// checkSynced refuses containers whose health would never be told, or not before
+// that of another which waits for theirs.
+func (e *expansion) checkSynced(given *yaml.Node) {
+	first := ""
+	e.each(given, "EcsMesh.healthSyncContainers", func(item *yaml.Node, path string, _ bool) {
+		c := e.definition.find(e.key(item))
+		_, known := e.text(item)
+		switch {
+		case c == nil:
+			if known && !slices.ContainsFunc(e.definition.containers, func(c *container) bool { return !c.known }) && !slices.Contains(ourNames(e.block.topology), e.key(item)) {
+				e.report.fault(path, show(item), "want the name of a container that has a health check: "+e.applicationNames())
+			}
+		case c.ours || e.definition.hasOwnCheck(c):
+		case !slices.Contains(e.waiting, c) || !e.definition.essential(c) || e.definition.switchesOff(c):
+			e.report.fault(path, show(item), "remove it, or give the container a health check: it is never healthy without")
+		case first != "":
+			e.report.fault(path, show(item), "remove it, or give the container a health check of its own: with that of ecsmesh it waits for "+first+", and that for it")
+		default:
+			first = c.name
+		}
+	})
 }
 
 // setting sets one at the top, in the order that ECSMESH_CONFIG has.
