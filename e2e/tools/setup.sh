@@ -8,6 +8,7 @@
 # when it is called as `setup.sh test`, what only `make test` runs:
 #
 #   iptables    what the init container's image with iptables has of it, out of Debian's packages
+#   aws         Python with the real AWS CLI, as requirements-aws.txt pins it, by which the documents' commands are held
 #
 # when it is called as `setup.sh lint`, what only `make lint` runs:
 #
@@ -54,6 +55,7 @@ complete() {
 }
 
 venv_complete() { [[ -x $tools/bin/envoy ]] && made_from requirements.txt "$tools/venv"; }
+aws_complete() { made_from requirements-aws.txt "$tools/aws"; }
 lint_complete() { made_from requirements-lint.txt "$tools/lint"; }
 consul_complete() { [[ -x $tools/bin/consul ]]; }
 rie_complete() { [[ -x $tools/bin/aws-lambda-rie && -f $tools/rie/stamp && $(<"$tools/rie/stamp") == "$(<"$here/requirements-bench.txt")" ]]; }
@@ -95,6 +97,11 @@ install_venv() {
 install_lint() {
   make_venv lint requirements-lint.txt "installing checkov from PyPI, once, a minute or two"
   put lint
+}
+
+install_aws() {
+  make_venv aws requirements-aws.txt "installing the AWS CLI from PyPI, once, up to a minute"
+  put aws
 }
 
 # make_venv makes a virtual environment of a name, from requirements, beside the one that is there: $made.
@@ -194,7 +201,7 @@ stop() {
 
 case ${1-} in
 '') main venv consul ;;
-test) main iptables ;;
+test) main iptables aws ;;
 lint) main lint ;;
 bench) main venv rie ;;
 *) stop "there is nothing called $1 to install" ;;

@@ -23,6 +23,9 @@ func Python() (string, error) { return installed("venv/bin/python") }
 // Iptables is the folder with what the image of the init container has of iptables.
 func Iptables() (string, error) { return find(".tools", "iptables", "make test-tools") }
 
+// AWSCLI is the path of the Python interpreter that has the AWS CLI.
+func AWSCLI() (string, error) { return find(".tools", "aws/bin/python", "make test-tools") }
+
 // RIE is the path of AWS's runtime interface emulator, which runs a Lambda function.
 func RIE() (string, error) { return find(".tools", "bin/aws-lambda-rie", "make bench-tools") }
 
