@@ -292,7 +292,7 @@ func docker(c command) []string {
 }
 
 func git(c command) []string {
-	return simple(c, map[string][]string{"clone": nil, "checkout": {"-b"}, "switch": {"-c"}, "diff": nil, "commit": nil, "tag": {"-a", "-m"}, "push": nil, "add": nil, "describe": nil})
+	return simple(c, map[string][]string{"clone": nil, "checkout": {"-b"}, "switch": {"-c"}, "diff": nil, "commit": nil, "tag": {"-a", "-m"}, "push": nil, "add": {"-A"}, "describe": nil})
 }
 
 func simple(c command, commands map[string][]string) []string {
