@@ -76,9 +76,10 @@ def aws(words):
             query = values[0] if values else None
         given.add(name)
         faults += [f"{said}: {fault}" for fault in wrong_values(named.get(name), name, values)]
-    if len(free) > len(positional):
-        faults.append(f"{said} takes no {free[len(positional)]!r}")
-    for argument in positional[len(free):]:
+    room = [a for a in positional for _ in range(a.nargs if isinstance(a.nargs, int) else 1)]
+    if len(free) > len(room) and not any(a.nargs in ("*", "+") for a in positional):
+        faults.append(f"{said} takes no {free[len(room)]!r}")
+    for argument in room[len(free):]:
         if argument.required:
             faults.append(f"{said} lacks {argument.cli_name}")
     for name, argument in named.items():

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"ecsmesh/e2e/tools"
@@ -50,7 +51,7 @@ func TestWrongTemplatesAreFound(t *testing.T) {
 	const task = `
 T:
   Type: AWS::ECS::TaskDefinition
-  Metadata: {EcsMesh: {service: a, port: 80, consulServers: {defaults: {tls: false}}}}
+  Metadata: {EcsMesh: {service: a, port: 80}}
   Properties: {Family: a, NetworkMode: awsvpc, RequiresCompatibilities: [FARGATE], Cpu: "256", Memory: "512", ExecutionRoleArn: "arn:aws:iam::123456789012:role/x", ContainerDefinitions: [{Name: a, Image: a}]}
 `
 	for change, want := range map[string]string{
@@ -155,9 +156,6 @@ func wholeTemplate(text string) (string, error) {
 func aTask(mesh, containers string) string {
 	metadata := ""
 	if mesh != "" {
-		if !strings.Contains(mesh, "consulServers") {
-			mesh += "consulServers: {defaults: {tls: false}}\n"
-		}
 		metadata = "Metadata:\n  EcsMesh:\n" + indent(mesh, 4)
 	}
 	return indent("Task:\n"+indent("Type: AWS::ECS::TaskDefinition\n"+metadata+
@@ -207,4 +205,26 @@ func lint(t *testing.T, files ...string) error {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
+}
+
+// TestFullDefinitionIsWhatTheCommandMakes holds the two definitions of
+// docs/task-definitions.md to each other.
+func TestFullDefinitionIsWhatTheCommandMakes(t *testing.T) {
+	text := readFile(t, "docs", "task-definitions.md")
+	under := func(heading string) string {
+		_, text, found := strings.Cut(text, "\n## "+heading+"\n")
+		_, text, block := strings.Cut(text, "```yaml\n")
+		text, _, ended := strings.Cut(text, "```\n")
+		if !found || !block || !ended {
+			t.Fatalf("there is no block under %s", heading)
+		}
+		return text
+	}
+	want, err := expanded(t, under("The plain one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, under("The full one")); diff != "" {
+		t.Errorf("the full definition is otherwise (-want +got):\n%s", diff)
+	}
 }
