@@ -37,11 +37,17 @@ func start(t *testing.T, vars map[string]string, grace time.Duration) (url strin
 	vars["LISTEN_ADDR"] = freeAddress(t)
 	go func() { done <- run(ctx, environment(vars), grace) }()
 	url = "http://" + vars["LISTEN_ADDR"]
+	awaitHealth(t, url)
+	return url, cancel, done
+}
+
+func awaitHealth(t *testing.T, url string) {
+	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := http.Get(url + "/health")
 		if err == nil {
 			resp.Body.Close()
-			return url, cancel, done
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
@@ -76,6 +82,41 @@ func TestAnswersWithItsUpstreamsAnswers(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestHandsOnWhatUpstreamsOfAnotherKindSay(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "http://127.0.0.1:1/nowhere")
+		w.WriteHeader(http.StatusFound)
+		_, _ = w.Write([]byte(`{"message": "over there"}`))
+	}))
+	defer other.Close()
+	web, _, _ := start(t, map[string]string{"NAME": "web", "UPSTREAM_URIS": other.URL}, 0)
+	got, resp := get(t, web)
+	want := reply{Code: http.StatusFound, Body: `{"message": "over there"}`}
+	if diff := cmp.Diff(want, got.UpstreamCalls[other.URL]); diff != "" || resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d (-want +got):\n%s", resp.StatusCode, diff)
+	}
+}
+
+func TestServicesThatCallEachOtherStop(t *testing.T) {
+	first, second := freeAddress(t), "http://"+freeAddress(t)
+	for name, vars := range map[string]map[string]string{
+		"http://" + first: {"NAME": "first", "LISTEN_ADDR": first, "UPSTREAM_URIS": second},
+		second:            {"NAME": "second", "LISTEN_ADDR": second[len("http://"):], "UPSTREAM_URIS": "http://" + first},
+	} {
+		go func() {
+			if err := run(t.Context(), environment(vars), 0); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}()
+		awaitHealth(t, name)
+	}
+	got, _ := get(t, "http://"+first)
+	again := got.UpstreamCalls[second].UpstreamCalls["http://"+first]
+	if again.Name != "first" || again.UpstreamCalls != nil || got.Code != http.StatusOK {
+		t.Errorf("first answers %+v", got)
 	}
 }
 
