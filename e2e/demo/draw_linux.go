@@ -48,7 +48,7 @@ func (s *story) compose() *picture {
 		l.gap = i == 0
 		p.lanes = append(p.lanes, l)
 	}
-	for i, a := range s.mesh() {
+	for i, a := range s.cast {
 		l := s.taskLane(a, now)
 		l.gap = i == 0
 		p.lanes = append(p.lanes, l)

@@ -3,7 +3,16 @@
 // prints is measured, and each of its claims is checked: it exits with 1 as
 // soon as one does not hold.
 //
-// With SECURE=1 in the environment, Consul has TLS and ACLs that deny by
+// With TASK=file in the environment, the story is that of the user's own task
+// definitions in that file, which are expanded as ecsmesh-task expands them:
+//
+//	MESH        file with the EcsMesh block, where the definition has none
+//	PROGRAM     command that runs in place of the application's image
+//	SERVICE     whose program that is, where the file has several services
+//	REQUEST     path of the requests to it
+//	PARAMETERS  values of the template's parameters: Name=value Other=value
+//
+// With -check, the file is looked at, and nothing starts. With SECURE=1 in the environment, Consul has TLS and ACLs that deny by
 // default, and AWS enforces its policies. With KEEP=1 everything stays up, for a look around,
 // until Ctrl-C.
 package main
@@ -15,6 +24,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,7 +45,15 @@ func main() {
 		waitForOrphanhood()
 		orphaned()
 	}()
-	os.Exit(run(ctx, os.Getenv, newPrinter(os.Stdout, os.Getenv)))
+	own, err := readOwnTasks(os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if slices.Equal(os.Args[1:], []string{"-check"}) {
+		return
+	}
+	os.Exit(run(ctx, os.Getenv, newPrinter(os.Stdout, os.Getenv), own))
 }
 
 // waitForOrphanhood returns when the program that started this one is gone:
@@ -47,7 +65,7 @@ func waitForOrphanhood() {
 }
 
 // run tells the story and returns the exit code.
-func run(ctx context.Context, getenv func(string) string, out *printer) int {
+func run(ctx context.Context, getenv func(string) string, out *printer, own *ownTasks) int {
 	root, err := preflight()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
@@ -59,7 +77,7 @@ func run(ctx context.Context, getenv func(string) string, out *printer) int {
 		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
 		return 1
 	}
-	s := &story{out: out, dir: dir, keep: getenv("KEEP") == "1", secure: getenv("SECURE") == "1", picture: filepath.Join(root, pictureFile)}
+	s := &story{out: out, dir: dir, keep: getenv("KEEP") == "1", secure: getenv("SECURE") == "1", picture: filepath.Join(root, pictureFile), own: own}
 	err = s.tell(ctx)
 	switch {
 	case errors.Is(err, errLookedAround):
@@ -76,6 +94,12 @@ func run(ctx context.Context, getenv func(string) string, out *printer) int {
 		return 1
 	}
 	_ = os.RemoveAll(dir)
+	if own != nil {
+		out.note(
+			fmt.Sprintf("%s. Everything is stopped and cleaned up.", brief(time.Since(out.start))),
+			"To look around in it: the same with KEEP=1")
+		return 0
+	}
 	out.note(
 		fmt.Sprintf("%s, %d requests, 0 failed but for %d while the catalog was empty. Everything is stopped and cleaned up.",
 			brief(time.Since(out.start)), len(s.requests), len(lab.Failures(s.requests))),

@@ -18,11 +18,12 @@ type printer struct {
 
 // The few colours, as ANSI codes.
 const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
-	cyan  = "36"
+	bold   = "1"
+	dim    = "2"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
 )
 
 // newPrinter follows NO_COLOR (no-color.org) and TERM=dumb.
@@ -66,6 +67,11 @@ func (p *printer) aside(text string) { p.line("%s", p.paint(dim, text)) }
 // holds is a claim that was checked.
 func (p *printer) holds(format string, args ...any) {
 	p.line("%s %s", p.paint(green, "✓"), fmt.Sprintf(format, args...))
+}
+
+// warns is something that was found and is for the reader to mend.
+func (p *printer) warns(format string, args ...any) {
+	p.line("%s %s", p.paint(yellow, "!"), fmt.Sprintf(format, args...))
 }
 
 // failure ends the story.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,12 +33,14 @@ type story struct {
 	keep    bool
 	secure  bool
 	picture string
+	own     *ownTasks // nil: the example's tasks are the story's
 
 	lab         *lab.Lab
 	servers     []*actor
 	web         *actor
 	lost        *actor // whose end nobody hears of
 	apis        []*actor
+	cast        []*actor // all tasks of the mesh
 	load        *lab.Load
 	requests    []lab.Request
 	milestones  []milestone
@@ -51,6 +54,10 @@ type story struct {
 type actor struct {
 	name string
 	task ecs.Task
+
+	of          *ecs.Service
+	application string // its container, where that hasn't the service's name
+	gateway     bool
 
 	registered time.Time // T1: in the catalog
 	envoy      time.Time // T2: Envoy has its configuration
@@ -75,7 +82,11 @@ type stopTimes struct {
 
 // tell runs the story from its beginning to its end, and cleans up.
 func (s *story) tell(ctx context.Context) (err error) {
-	s.out.title("ECS tasks in a Consul service mesh",
+	title := "ECS tasks in a Consul service mesh"
+	if s.own != nil {
+		title = "Your ECS tasks in a Consul service mesh"
+	}
+	s.out.title(title,
 		"Consul, Envoy and everything of ecsmesh are real here and run as processes.",
 		"AWS is an emulator; its ECS starts, checks and stops the containers as ECS does.")
 	defer func() {
@@ -86,6 +97,9 @@ func (s *story) tell(ctx context.Context) (err error) {
 			err = errors.Join(err, s.lab.Close())
 		}
 	}()
+	if s.own != nil {
+		return s.tellOwn(ctx)
+	}
 	steps := []func(context.Context) error{
 		s.setTheStage, s.findServers, s.register, s.startEnvoys, s.startApplications, s.sendRequests,
 		s.stopOne, s.loseEvents, s.replaceServers,
@@ -93,13 +107,18 @@ func (s *story) tell(ctx context.Context) (err error) {
 	if s.secure {
 		steps = append(steps, s.tryWithStolenToken, s.revokeTokens)
 	}
-	for _, step := range append(steps, s.wipeCatalog, s.lookAround, s.stopAll) {
+	if err := s.play(ctx, append(steps, s.wipeCatalog, s.lookAround, s.stopAll)...); err != nil {
+		return err
+	}
+	return s.draw()
+}
+
+// play runs steps one after the other, until one fails.
+func (s *story) play(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
-	}
-	if err := s.draw(); err != nil {
-		return err
 	}
 	return nil
 }
@@ -119,12 +138,8 @@ func (s *story) setTheStage(ctx context.Context) error {
 	}
 	s.out.line("template.yaml is deployed on the emulator, with the real Lambdas    %s", brief(time.Since(begun)))
 	begun = time.Now()
-	tasks, err := s.lab.StartServers(ctx)
-	if err != nil {
+	if err := s.startServers(ctx); err != nil {
 		return err
-	}
-	for i, task := range tasks {
-		s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", i+1), task: task, passing: time.Now()})
 	}
 	s.out.line("3 Consul servers run as ECS tasks and have elected a leader         %s", brief(time.Since(begun)))
 	if s.secure {
@@ -137,6 +152,17 @@ func (s *story) setTheStage(ctx context.Context) error {
 	}
 	// What a mesh's owner would set: the services speak HTTP.
 	return s.lab.UseHTTP(ctx, "web", "api")
+}
+
+func (s *story) startServers(ctx context.Context) error {
+	tasks, err := s.lab.StartServers(ctx)
+	if err != nil {
+		return err
+	}
+	for i, task := range tasks {
+		s.servers = append(s.servers, &actor{name: fmt.Sprintf("consul-%d", i+1), task: task, passing: time.Now()})
+	}
+	return nil
 }
 
 // deliver hands ECS's events on to EventBridge, but for those that get lost.
@@ -164,15 +190,17 @@ func (s *story) findServers(ctx context.Context) error {
 
 // register is T1.
 func (s *story) register(ctx context.Context) error {
-	s.web, s.lost = &actor{name: "web-1"}, &actor{name: "web-2"}
-	s.apis = []*actor{{name: "api-1"}, {name: "api-2"}}
-	for _, a := range s.mesh() {
-		of := s.lab.API
-		if service(a) == "web" {
-			of = s.lab.Web
-		}
+	s.web, s.lost = &actor{name: "web-1", of: s.lab.Web}, &actor{name: "web-2", of: s.lab.Web}
+	s.apis = []*actor{{name: "api-1", of: s.lab.API}, {name: "api-2", of: s.lab.API}}
+	s.cast = append([]*actor{s.web, s.lost}, s.apis...)
+	return s.launch(ctx)
+}
+
+// launch starts the whole cast, and waits for it to be in the catalog.
+func (s *story) launch(ctx context.Context) error {
+	for _, a := range s.cast {
 		var err error
-		if a.task, err = of.Launch(ctx); err != nil {
+		if a.task, err = a.of.Launch(ctx); err != nil {
 			return err
 		}
 	}
@@ -192,9 +220,9 @@ func (s *story) register(ctx context.Context) error {
 		return err
 	}
 	s.chapter("T1", "tasks registered, init containers gone")
-	for _, a := range s.mesh() {
+	for _, a := range s.cast {
 		init := a.task.Container("ecsmesh-init")
-		s.out.line("%-6s %-12s node %s   ecsmesh-init ran %s", a.name, a.task.Address(), shortNode(a.task), brief(init.FinishedAt.Sub(init.StartedAt)))
+		s.out.line("%-*s %-12s node %s   ecsmesh-init ran %s", s.nameWidth(), a.name, a.task.Address(), shortNode(a.task), brief(init.FinishedAt.Sub(init.StartedAt)))
 	}
 	return nil
 }
@@ -202,22 +230,28 @@ func (s *story) register(ctx context.Context) error {
 // startEnvoys is T2.
 func (s *story) startEnvoys(ctx context.Context) error {
 	err := s.each(func(a *actor) (err error) {
+		if a.gateway {
+			return nil
+		}
 		if err := s.lab.WaitEnvoy(ctx, a.task); err != nil {
 			return err
 		}
 		a.envoy = time.Now()
-		a.task, err = s.lab.WaitTask(ctx, a.task, func(t ecs.Task) bool { return t.Container("envoy").LastStatus == ecs.StatusRunning })
+		a.task, err = s.lab.WaitTask(ctx, a.task, func(t ecs.Task) bool { return a.proxy(t).LastStatus == ecs.StatusRunning })
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	s.chapter("T2", "Envoys up")
-	for _, a := range s.mesh() {
-		if app := a.task.Container(service(a)); app.LastStatus != ecs.StatusPending {
+	for _, a := range s.cast {
+		if a.gateway {
+			continue
+		}
+		if app := a.app(a.task); app.LastStatus != ecs.StatusPending {
 			return fmt.Errorf("the application of %s is %s before Envoy is healthy", a.name, app.LastStatus)
 		}
-		s.out.line("%-6s has its certificate and listeners from Consul   %s after its start", a.name, brief(a.envoy.Sub(a.task.Container("envoy").StartedAt)))
+		s.out.line("%-*s has its certificate and listeners from Consul   %s after its start", s.nameWidth(), a.name, brief(a.envoy.Sub(a.proxy(a.task).StartedAt)))
 	}
 	s.out.aside("ECS runs Envoy's health check after 5 s; the applications wait for it …")
 	return nil
@@ -226,17 +260,23 @@ func (s *story) startEnvoys(ctx context.Context) error {
 // startApplications is T3.
 func (s *story) startApplications(ctx context.Context) error {
 	err := s.each(func(a *actor) (err error) {
+		if a.gateway {
+			return nil
+		}
 		a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Running)
-		a.started = a.task.Container(service(a)).StartedAt
+		a.started = a.app(a.task).StartedAt
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	s.chapter("T3", "Envoys healthy, applications started")
-	for _, a := range s.mesh() {
-		envoy := a.task.Container("envoy")
-		s.out.line("%-6s envoy %s, application started %s after Envoy", a.name, envoy.HealthStatus, brief(a.started.Sub(envoy.StartedAt)))
+	for _, a := range s.cast {
+		if a.gateway {
+			continue
+		}
+		envoy := a.proxy(a.task)
+		s.out.line("%-*s envoy %s, application started %s after Envoy", s.nameWidth(), a.name, envoy.HealthStatus, brief(a.started.Sub(envoy.StartedAt)))
 	}
 	s.out.aside("The next run of the health check will find the applications, and tell Consul …")
 	return nil
@@ -276,7 +316,7 @@ func (s *story) sendRequests(ctx context.Context) error {
 		}
 		s.out.line("%-6s answered %d", a.name, n)
 	}
-	handshakes, err := s.handshakes(ctx)
+	handshakes, err := s.handshakes(ctx, "api")
 	if err != nil {
 		return err
 	}
@@ -284,10 +324,10 @@ func (s *story) sendRequests(ctx context.Context) error {
 	return nil
 }
 
-// handshakes counts the TLS connections from web's Envoy to those of api. A
-// request that went around them would not.
-func (s *story) handshakes(ctx context.Context) (int64, error) {
-	stats, err := lab.EnvoyStats(ctx, s.web.task, `^cluster\.api\..*ssl\.handshake$`)
+// handshakes counts the TLS connections from web's Envoy to those of a service.
+// A request that went around them would not.
+func (s *story) handshakes(ctx context.Context, callee string) (int64, error) {
+	stats, err := lab.EnvoyStats(ctx, s.web.task, `^cluster\.`+regexp.QuoteMeta(callee)+`\..*ssl\.handshake$`)
 	if err != nil {
 		return 0, err
 	}
@@ -296,40 +336,19 @@ func (s *story) handshakes(ctx context.Context) (int64, error) {
 		n += count
 	}
 	if n == 0 {
-		return 0, errors.New("there was no TLS handshake between the Envoys of web and api")
+		return 0, fmt.Errorf("there was no TLS handshake between the Envoys of %s and %s", service(s.web), callee)
 	}
 	return n, nil
 }
 
 func (s *story) stopOne(ctx context.Context) error {
 	leaving, staying := s.apis[0], s.apis[1]
-	s.chapter("", leaving.name+" is stopped while requests flow")
-	s.stop.asked = time.Now()
-	if err := s.lab.API.Stop(leaving.task.TaskARN); err != nil {
+	if err := s.watchStop(ctx, leaving, staying); err != nil {
 		return err
 	}
-	if err := s.lab.WaitEndpoints(ctx, s.web.task, "api", staying.task); err != nil {
-		return err
+	if code := *leaving.app(leaving.task).ExitCode; code != 0 {
+		return fmt.Errorf("the application exited with %d", code)
 	}
-	s.stop.drained = time.Now()
-	s.out.line("%8s  deregister-tasks has drained it: web-1's Envoy sends nothing there any more", after(s.stop.asked, s.stop.drained))
-
-	task, err := s.lab.WaitTask(ctx, leaving.task, func(t ecs.Task) bool { return !t.ExecutionStoppedAt.IsZero() })
-	if err != nil {
-		return err
-	}
-	leaving.task, s.stop.ended = task, task.ExecutionStoppedAt.Time
-	app, envoy := task.Container(service(leaving)), task.Container("envoy")
-	if *app.ExitCode != 0 || envoy.FinishedAt.Before(app.FinishedAt) {
-		return fmt.Errorf("the application exited with %d at %v, Envoy at %v", *app.ExitCode, app.FinishedAt, envoy.FinishedAt)
-	}
-	s.out.line("%8s  the application has finished after SIGTERM, then Envoy has ended", after(s.stop.asked, s.stop.ended))
-
-	if err := s.lab.WaitDeregistered(ctx, leaving.task); err != nil {
-		return err
-	}
-	s.stop.deregistered = time.Now()
-	s.out.line("%8s  ECS says STOPPED, the node is gone from Consul", after(s.stop.asked, s.stop.deregistered))
 	if err := pause(ctx, afterwards); err != nil {
 		return err
 	}
@@ -343,11 +362,43 @@ func (s *story) stopOne(ctx context.Context) error {
 	if err := noFailures(since); err != nil {
 		return err
 	}
-	leaving.task, err = s.lab.WaitTask(ctx, leaving.task, ecs.Task.Stopped)
-	if err != nil {
+	var err error
+	if leaving.task, err = s.lab.WaitTask(ctx, leaving.task, ecs.Task.Stopped); err != nil {
 		return err
 	}
 	s.out.holds("%d requests since then, 0 failed; %s answered its last one at %s", len(since), leaving.name, after(s.stop.asked, s.stop.last))
+	return nil
+}
+
+// watchStop stops one of a service's two tasks, and tells what becomes of it.
+func (s *story) watchStop(ctx context.Context, leaving, staying *actor) error {
+	s.chapter("", leaving.name+" is stopped while requests flow")
+	s.stop.asked = time.Now()
+	if err := leaving.of.Stop(leaving.task.TaskARN); err != nil {
+		return err
+	}
+	if err := s.lab.WaitEndpoints(ctx, s.web.task, service(leaving), staying.task); err != nil {
+		return err
+	}
+	s.stop.drained = time.Now()
+	s.out.line("%8s  deregister-tasks has drained it: %s's Envoy sends nothing there any more", after(s.stop.asked, s.stop.drained), s.web.name)
+
+	task, err := s.lab.WaitTask(ctx, leaving.task, func(t ecs.Task) bool { return !t.ExecutionStoppedAt.IsZero() })
+	if err != nil {
+		return err
+	}
+	leaving.task, s.stop.ended = task, task.ExecutionStoppedAt.Time
+	app, envoy := leaving.app(task), leaving.proxy(task)
+	if envoy.FinishedAt.Before(app.FinishedAt) {
+		return fmt.Errorf("the application exited at %v, Envoy at %v", app.FinishedAt, envoy.FinishedAt)
+	}
+	s.out.line("%8s  the application has finished after SIGTERM, then Envoy has ended", after(s.stop.asked, s.stop.ended))
+
+	if err := s.lab.WaitDeregistered(ctx, leaving.task); err != nil {
+		return err
+	}
+	s.stop.deregistered = time.Now()
+	s.out.line("%8s  ECS says STOPPED, the node is gone from Consul", after(s.stop.asked, s.stop.deregistered))
 	return nil
 }
 
@@ -380,8 +431,12 @@ func (s *story) lookAround(ctx context.Context) error {
 func (s *story) stopAll(ctx context.Context) error {
 	s.chapter("", "everything stops")
 	begun := time.Now()
-	if err := errors.Join(s.lab.Web.Stop(s.web.task.TaskARN), s.lab.API.Stop(s.apis[1].task.TaskARN)); err != nil {
-		return err
+	for _, a := range s.cast {
+		if now, _ := s.lab.ECS.Task(a.task.TaskARN); now.DesiredStatus != ecs.StatusStopped {
+			if err := a.of.Stop(a.task.TaskARN); err != nil {
+				return err
+			}
+		}
 	}
 	if err := s.lab.WaitEmpty(ctx); err != nil {
 		return err
@@ -394,25 +449,21 @@ func (s *story) stopAll(ctx context.Context) error {
 	if !slices.Equal(services, []string{"consul"}) {
 		return fmt.Errorf("services are left in the catalog: %v", services)
 	}
-	for _, a := range s.mesh() {
+	for _, a := range s.cast {
 		if a.task, err = s.lab.WaitTask(ctx, a.task, ecs.Task.Stopped); err != nil {
 			return err
 		}
 	}
-	s.out.line("%8s  both tasks are stopped and deregistered", after(begun, empty))
+	s.out.line("%8s  the tasks are stopped and deregistered", after(begun, empty))
 	s.out.holds("the catalog is empty but for Consul itself")
 	return nil
 }
 
-// mesh are the mesh tasks.
-func (s *story) mesh() []*actor { return append([]*actor{s.web, s.lost}, s.apis...) }
-
 // each does something for all mesh tasks at once.
 func (s *story) each(do func(*actor) error) error {
-	actors := s.mesh()
-	faults := make([]error, len(actors))
+	faults := make([]error, len(s.cast))
 	var all sync.WaitGroup
-	for i, a := range actors {
+	for i, a := range s.cast {
 		all.Go(func() { faults[i] = do(a) })
 	}
 	all.Wait()
@@ -421,9 +472,30 @@ func (s *story) each(do func(*actor) error) error {
 
 var instance = regexp.MustCompile(`-\d+$`)
 
-// service is the name of the actor's service, which is also that of its
-// application's container.
+// service is the name of the actor's service.
 func service(a *actor) string { return instance.ReplaceAllString(a.name, "") }
+
+// app is the application's container in a task.
+func (a *actor) app(task ecs.Task) ecs.Container {
+	return task.Container(cmp.Or(a.application, service(a)))
+}
+
+// proxy is the container that runs Envoy.
+func (a *actor) proxy(task ecs.Task) ecs.Container {
+	if dataplane := task.Container("consul-dataplane"); dataplane.Name != "" {
+		return dataplane
+	}
+	return task.Container("envoy")
+}
+
+// nameWidth is that of the longest name.
+func (s *story) nameWidth() int {
+	width := len("web-1 ")
+	for _, a := range s.cast {
+		width = max(width, len(a.name))
+	}
+	return width
+}
 
 func tasksOf(actors []*actor) []ecs.Task {
 	var tasks []ecs.Task

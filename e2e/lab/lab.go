@@ -303,6 +303,7 @@ func (l *Lab) images(ctx context.Context) (map[string]ecs.Image, error) {
 		appImage:    {Entrypoint: []string{app}},
 
 		dataplaneImage: {Entrypoint: []string{dataplane}, Path: filepath.Dir(envoy)},
+		shellImage:     {Path: os.Getenv("PATH")},
 	}, nil
 }
 

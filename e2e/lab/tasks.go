@@ -19,6 +19,7 @@ const (
 	initImage  = "ecsmesh-init"
 	envoyImage = "envoyproxy/envoy"
 	appImage   = "nicholasjackson/fake-service"
+	shellImage = "shell" // none: the programs of this host
 )
 
 // Where the application and Envoy of a mesh task listen, as the example has

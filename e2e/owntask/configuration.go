@@ -59,7 +59,7 @@ func (a *adaption) configure() error {
 			say("consulServers, consulLogin", "the lab's Consul, which has neither TLS nor ACLs")
 		}
 		delete(document, "consulLogin")
-		document["consulServers"] = map[string]any{"parameter": a.host.ServersParameter}
+		document["consulServers"] = map[string]any{"parameter": a.host.ServersParameter, "defaults": map[string]any{"tls": false}}
 		if client, ok := document["consulClient"].(map[string]any); ok {
 			for _, field := range []string{"datacenter", "autoEncrypt", "gossipKeyParameter", "serfPort"} {
 				delete(client, field)

@@ -74,10 +74,7 @@ func (t *Task) On(host Host, address netip.Addr, program *Program) (ecs.TaskDefi
 		}
 		a.moveVolume(c)
 	}
-	a.def.TaskRoleARN, a.def.ExecutionRoleARN, a.def.NetworkMode = "", "", "awsvpc"
-	if slices.ContainsFunc(a.def.Containers, func(c ecs.ContainerDefinition) bool { return len(c.Secrets) > 0 }) {
-		a.def.ExecutionRoleARN = t.Definition.ExecutionRoleARN
-	}
+	a.def.NetworkMode = "awsvpc"
 	return a.def, a.replaced, nil
 }
 
@@ -93,8 +90,11 @@ type adaption struct {
 }
 
 func (a *adaption) say(what, by string) {
-	a.replaced = append(a.replaced, fmt.Sprintf("%-28s %s", what, by))
+	a.replaced = append(a.replaced, fmt.Sprintf("%-32s %s", what, by))
 }
+
+// title is a container and the image that is replaced, without its registry.
+func title(c *ecs.ContainerDefinition) string { return c.Name + " (" + path.Base(c.Image) + ")" }
 
 // ours is a container that ecsmesh added: all of it is real.
 func (a *adaption) ours(c *ecs.ContainerDefinition) {
@@ -116,7 +116,7 @@ func (a *adaption) run(c *ecs.ContainerDefinition) {
 	fill := strings.NewReplacer("{address}", a.address, "{port}", fmt.Sprint(a.Port))
 	line := fmt.Sprintf("cd %s && exec env %s", quote(a.program.Dir), fill.Replace(a.program.Command))
 	wrapper := entrypointWrapper(slices.Concat(c.EntryPoint, c.Command))
-	a.say(c.Name+" ("+c.Image+")", a.program.Command)
+	a.say(title(c), a.program.Command)
 	c.Image, c.EntryPoint, c.Command = a.host.Shell, slices.Concat(wrapper, []string{"/bin/sh", "-c", line}), nil
 	a.localise(c)
 	listen := []ecs.KeyValue{{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.Port)}}
@@ -149,11 +149,11 @@ func (a *adaption) run(c *ecs.ContainerDefinition) {
 func (a *adaption) standIn(c *ecs.ContainerDefinition) {
 	listen := ecs.KeyValue{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.Port)}
 	if path.Base(imageName(c.Image)) == path.Base(a.host.Application) {
-		a.say(c.Name+" ("+c.Image+")", "the lab's own fake-service, which has the same variables")
+		a.say(title(c), "the lab's own fake-service, which has the same variables")
 		a.localise(c)
 		set(c, listen)
 	} else {
-		a.say(c.Name+" ("+c.Image+")", fmt.Sprintf("a stand-in that answers HTTP at port %d; PROGRAM='./my-server' runs yours", a.Port))
+		a.say(title(c), fmt.Sprintf("a stand-in that answers HTTP at port %d; PROGRAM='./my-server' runs yours", a.Port))
 		var upstreams []string
 		for _, port := range a.ports {
 			upstreams = append(upstreams, fmt.Sprintf("http://%s:%d", a.address, port))
@@ -178,7 +178,7 @@ func (a *adaption) keepCompany(c *ecs.ContainerDefinition) {
 			}
 		}
 	}
-	a.say(c.Name+" ("+c.Image+")", what)
+	a.say(title(c), what)
 	c.Image, c.EntryPoint, c.Command, c.Secrets = a.host.Shell, command, nil, nil
 	a.dropMounts(c)
 	a.healthCheck(c, false)

@@ -1,0 +1,5 @@
+package main
+
+import "os"
+
+func expand(path, mesh string) ([]byte, error) { return os.ReadFile(path) }
