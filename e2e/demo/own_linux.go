@@ -21,13 +21,12 @@ import (
 
 // ownTasks are a user's own, in place of the example's.
 type ownTasks struct {
-	path     string
-	expanded []byte            // what ecsmesh-task makes of the file, as JSON
-	values   map[string]string // of the template's parameters
-	program  string            // "": a stand-in
-	serves   string            // the service that the program is; "" is the only one
-	request  string            // the path of a request to it
+	path    string
+	program string // "": a stand-in
+	serves  string // the service that the program is; "" is the only one
+	request string // the path of a request to it
 
+	expansion
 	file    *owntask.File
 	tasks   []*owntask.Task
 	callees []string // the services that the caller calls
@@ -49,17 +48,17 @@ func readOwnTasks(getenv func(string) string) (*ownTasks, error) {
 	if o.request != "" && !strings.HasPrefix(o.request, "/") {
 		return nil, fmt.Errorf("REQUEST is %q: want a path, such as /orders", o.request)
 	}
-	var err error
-	if o.values, err = parameterValues(getenv("PARAMETERS")); err != nil {
+	values, err := parameterValues(getenv("PARAMETERS"))
+	if err != nil {
 		return nil, err
 	}
 	if err := executable(o.program); err != nil {
 		return nil, err
 	}
-	if o.expanded, err = expand(o.path, getenv("MESH")); err != nil {
+	if o.expansion, err = expandFile(o.path, getenv("MESH"), values); err != nil {
 		return nil, err
 	}
-	o.file, err = owntask.ReadFile(o.expanded, o.values)
+	o.file, err = owntask.ReadFile(o.result, values)
 	return o, err
 }
 
@@ -145,6 +144,12 @@ func (s *story) readDefinitions(ctx context.Context) error {
 		return err
 	}
 	s.chapter("", "your task definitions, from "+o.path)
+	for _, note := range o.notes {
+		s.out.line("note: %s", note)
+	}
+	if o.role != nil {
+		s.out.warns("Before you deploy it: %s", strings.ReplaceAll(o.role.Error(), "\n", "\n"+gutter))
+	}
 	for _, filled := range o.file.Parameters {
 		s.out.line("parameter %s is made up, since it has no default: PARAMETERS='Name=value' sets it", filled)
 	}

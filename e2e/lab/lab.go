@@ -212,6 +212,7 @@ func functions() map[string]string {
 		"DeregisterTasksFunction": "deregister-tasks/bootstrap",
 		"SweepFunction":           "sweep/bootstrap",
 		"SetupAclFunction":        "setup-acl/bootstrap",
+		"MeshTaskFunction":        "mesh-task/bootstrap",
 	}
 }
 

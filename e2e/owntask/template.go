@@ -25,11 +25,11 @@ type File struct {
 // definitionType is the only type of resource that the lab needs.
 const definitionType = "AWS::ECS::TaskDefinition"
 
-// blockName is that of the Metadata of a mesh task.
-const blockName = "EcsMesh"
+// BlockName is that of the Metadata of a mesh task.
+const BlockName = "EcsMesh"
 
-// ReadFile reads what the expansion printed as JSON: a template, one resource of
-// it, or a task definition in ECS's own form. Whatever a template says of other
+// ReadFile reads what the expansion printed as JSON: a template, some of its
+// resources, or a task definition in ECS's own form. Whatever a template says of other
 // resources is replaced by their names: a lab has no load balancers and roles.
 // values are those of parameters, by their names; a parameter without a default
 // gets one of its type.
@@ -41,10 +41,22 @@ func ReadFile(expanded []byte, values map[string]string) (*File, error) {
 	if document["containerDefinitions"] != nil {
 		return &File{Definitions: []json.RawMessage{expanded}}, nil
 	}
-	if document["Type"] == definitionType {
-		document = map[string]any{"Resources": map[string]any{"TaskDefinition": document}}
+	return readTemplate(inTemplate(document), values)
+}
+
+// inTemplate puts a template around what is a part of one.
+func inTemplate(document map[string]any) map[string]any {
+	switch {
+	case document["Resources"] != nil:
+		return document
+	case document["ContainerDefinitions"] != nil:
+		document = map[string]any{"Type": definitionType, "Properties": document}
+	case document["Type"] == nil:
+		return map[string]any{"Resources": document}
 	}
-	return readTemplate(document, values)
+	// Its block may have been in another file.
+	document["Metadata"] = map[string]any{BlockName: map[string]any{}}
+	return map[string]any{"Resources": map[string]any{"TaskDefinition": document}}
 }
 
 func readTemplate(document map[string]any, values map[string]string) (*File, error) {
@@ -54,7 +66,7 @@ func readTemplate(document map[string]any, values map[string]string) (*File, err
 	for name, each := range resources {
 		resource, _ := each.(map[string]any)
 		metadata, _ := resource["Metadata"].(map[string]any)
-		if resource["Type"] != definitionType || metadata[blockName] == nil {
+		if resource["Type"] != definitionType || metadata[BlockName] == nil {
 			r.gone[name] = true
 			continue
 		}
@@ -71,7 +83,7 @@ func readTemplate(document map[string]any, values map[string]string) (*File, err
 		kept[name], outputs[name] = definition, output
 	}
 	if len(kept) == 0 {
-		return nil, errors.New("read the expanded file: no task definition has Metadata: " + blockName)
+		return nil, errors.New("read the expanded file: no task definition has Metadata: " + BlockName)
 	}
 	reduced := map[string]any{"AWSTemplateFormatVersion": "2010-09-09", "Resources": r.replace(kept), "Outputs": outputs}
 	for _, part := range []string{"Mappings", "Conditions"} {
