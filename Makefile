@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build image release demo test test-unit test-e2e fuzz bench bench-report lint golden clean tools test-tools bench-tools check go
+.PHONY: help build image release demo task-file test test-unit test-e2e fuzz bench bench-report lint golden clean tools test-tools bench-tools check go
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -32,8 +32,12 @@ help: ## Show this list
 	@echo
 	@echo 'Start with `make demo`. It needs Linux, Go 1.26, Python 3.10, git, make and gcc, and the first time some minutes.'
 
-demo: tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running, SECURE=1 is with TLS and ACLs
+# TASK is a file with plain task definitions. It is looked at before anything is installed or started.
+demo: task-file tools build ## Watch tasks join and leave a real mesh; KEEP=1 leaves it running, SECURE=1 is with TLS and ACLs; TASK=file [PROGRAM=./server] [MESH=block.yaml] has your own tasks in it
 	@go run ./e2e/demo
+
+task-file: go
+	@[ -z "$$TASK$$PROGRAM" ] || go run ./e2e/demo -check
 
 test: tools test-tools build check ## Prove that everything works: unit, integration and end-to-end tests
 	$(GO_TEST) ./...

@@ -19,6 +19,9 @@ import (
 	"ecsmesh/e2e/owntask"
 )
 
+// listenHint is what a program has to know that runs beside others like it.
+const listenHint = "All tasks are on one host, so PROGRAM must listen at its task's address alone: LISTEN_ADDR, HOST and PORT tell it, and {address} and {port} in PROGRAM"
+
 // ownTasks are a user's own, in place of the example's.
 type ownTasks struct {
 	path    string
@@ -129,7 +132,11 @@ func (s *story) watchOver(ctx context.Context, end context.CancelCauseFunc) {
 		for _, now := range s.lab.ECS.Tasks() {
 			if now.StopCode == ecs.StopCodeTaskFailedToStart || now.StopCode == ecs.StopCodeEssentialContainerExited {
 				// The others' ends tell nothing new.
-				end(fmt.Errorf("a task of %s has ended: %s%s", strings.TrimPrefix(now.Group, "service:"), now.Summary(), s.lastWordsOf(now)))
+				hint := ""
+				if s.own.program != "" {
+					hint = "\n  " + listenHint
+				}
+				end(fmt.Errorf("a task of %s has ended: %s%s%s", strings.TrimPrefix(now.Group, "service:"), now.Summary(), s.lastWordsOf(now), hint))
 				return
 			}
 		}
@@ -208,6 +215,9 @@ func (s *story) addOwn(task *owntask.Task, program *owntask.Program) error {
 	s.out.line("%s: %d tasks of %s", kind, count, task.Definition.Family)
 	for _, line := range replaced {
 		s.out.line("  %s", line)
+	}
+	if program != nil {
+		s.out.aside("  " + listenHint)
 	}
 	for i := range count {
 		a := &actor{name: fmt.Sprintf("%s-%d", task.Service, i+1), of: of, application: task.Container, gateway: task.Gateway != ""}
@@ -465,7 +475,7 @@ func (s *story) lookAtOwn(ctx context.Context) error {
 		}
 		for _, task := range s.own.tasks {
 			if task.Service == service(a) && task.Container != "" && task.Port != 0 {
-				s.out.line("%-18s curl http://%s:%d/", a.name, a.task.Address(), task.Port)
+				s.out.line("%-18s curl http://%s:%d/", a.name, a.task.Address(), owntask.PortHere(task.Port))
 			}
 		}
 		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))

@@ -55,7 +55,7 @@ func (a *adaption) configure() error {
 			a.volume = strings.TrimRight(dir, "/")
 		}
 		document["bootstrapDir"] = volumePath
-		if document["consulLogin"] != nil || hasMore(document["consulServers"], "parameter") {
+		if login, _ := document["consulLogin"].(map[string]any); login["enabled"] == true || elsewhere(document["consulServers"]) {
 			say("consulServers, consulLogin", "the lab's Consul, which has neither TLS nor ACLs")
 		}
 		delete(document, "consulLogin")
@@ -114,22 +114,26 @@ func (a *adaption) configureProxy(proxy map[string]any, say func(what, by string
 	}
 }
 
-// configureChecks has a stand-in asked only what it can answer: HTTP at the
-// service's port.
+// configureChecks has a stand-in asked only what it can answer, HTTP at the
+// service's port, and moves a port at which the user may not listen.
 func (a *adaption) configureChecks(service map[string]any, say func(what, by string)) {
+	if port, ok := service["port"].(float64); ok && int(port) != a.port {
+		service["port"] = a.port
+		say(fmt.Sprintf("port %d", int(port)), fmt.Sprintf("%d: only root may listen below %d here", a.port, lowestPort()))
+	}
 	checks, _ := service["checks"].([]any)
-	if a.program != nil {
+	if a.program != nil && a.port == a.Port {
 		return
 	}
 	for i, each := range checks {
 		check, _ := each.(map[string]any)
-		if at, err := url.Parse(fmt.Sprint(check["http"])); err == nil && at.Scheme == "http" && at.Port() == fmt.Sprint(a.Port) {
+		if at, err := url.Parse(fmt.Sprint(check["http"])); err == nil && at.Scheme == "http" && at.Port() == fmt.Sprint(a.port) {
 			continue
 		}
 		if check["tcp"] == nil {
-			say(fmt.Sprintf("check %v", check["name"]), "one of the stand-in's port")
+			say(fmt.Sprintf("check %v", check["name"]), "one of the port")
 		}
-		checks[i] = map[string]any{"name": check["name"], "tcp": fmt.Sprintf("%s:%d", a.address, a.Port)}
+		checks[i] = map[string]any{"name": check["name"], "tcp": fmt.Sprintf("%s:%d", a.address, a.port)}
 	}
 }
 
@@ -159,15 +163,16 @@ func section(document map[string]any, name string) map[string]any {
 	return part
 }
 
-// hasMore says whether an object has fields beside one.
-func hasMore(object any, but string) bool {
-	fields, _ := object.(map[string]any)
-	for name := range fields {
-		if name != but {
+// elsewhere says whether consulServers are others than a lab's: at addresses of
+// their own, or with TLS.
+func elsewhere(consulServers any) bool {
+	fields, _ := consulServers.(map[string]any)
+	for _, part := range []string{"defaults", "http", "grpc"} {
+		if interfaceOf, _ := fields[part].(map[string]any); interfaceOf["tls"] == true {
 			return true
 		}
 	}
-	return false
+	return fields["hosts"] != nil
 }
 
 // remove says whether any of the fields was there.

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ecsmesh/e2e/ecs"
@@ -53,7 +55,7 @@ func (t *Task) On(host Host, address netip.Addr, program *Program) (ecs.TaskDefi
 	if err != nil {
 		return ecs.TaskDefinition{}, nil, fmt.Errorf("copy the task definition %s: %w", t.Definition.Family, err)
 	}
-	a := adaption{Task: t, host: host, address: address.String(), program: program}
+	a := adaption{Task: t, host: host, address: address.String(), port: PortHere(t.Port), program: program}
 	if err := json.Unmarshal(raw, &a.def); err != nil {
 		return ecs.TaskDefinition{}, nil, fmt.Errorf("copy the task definition %s: %w", t.Definition.Family, err)
 	}
@@ -83,6 +85,7 @@ type adaption struct {
 	*Task
 	host     Host
 	address  string
+	port     int // the service's, on this host
 	program  *Program
 	volume   string // where the definition has the volume of ecsmesh
 	def      ecs.TaskDefinition
@@ -113,19 +116,19 @@ func (a *adaption) ours(c *ecs.ContainerDefinition) {
 
 // run has the user's program in the application's container.
 func (a *adaption) run(c *ecs.ContainerDefinition) {
-	fill := strings.NewReplacer("{address}", a.address, "{port}", fmt.Sprint(a.Port))
+	fill := strings.NewReplacer("{address}", a.address, "{port}", fmt.Sprint(a.port))
 	line := fmt.Sprintf("cd %s && exec env %s", quote(a.program.Dir), fill.Replace(a.program.Command))
 	wrapper := entrypointWrapper(slices.Concat(c.EntryPoint, c.Command))
 	a.say(title(c), a.program.Command)
 	c.Image, c.EntryPoint, c.Command = a.host.Shell, slices.Concat(wrapper, []string{"/bin/sh", "-c", line}), nil
 	a.localise(c)
-	listen := []ecs.KeyValue{{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.Port)}}
-	for _, v := range []ecs.KeyValue{{Name: "HOST", Value: a.address}, {Name: "PORT", Value: fmt.Sprint(a.Port)}} {
+	listen := []ecs.KeyValue{{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.port)}}
+	for _, v := range []ecs.KeyValue{{Name: "HOST", Value: a.address}, {Name: "PORT", Value: fmt.Sprint(a.port)}} {
 		if !slices.ContainsFunc(c.Environment, func(has ecs.KeyValue) bool { return has.Name == v.Name }) {
 			listen = append(listen, v)
 		}
 	}
-	if a.Port != 0 {
+	if a.port != 0 {
 		set(c, listen...)
 	}
 	for _, secret := range c.Secrets {
@@ -147,13 +150,13 @@ func (a *adaption) run(c *ecs.ContainerDefinition) {
 
 // standIn answers in the application's name, and calls all of its upstreams.
 func (a *adaption) standIn(c *ecs.ContainerDefinition) {
-	listen := ecs.KeyValue{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.Port)}
+	listen := ecs.KeyValue{Name: "LISTEN_ADDR", Value: fmt.Sprintf("%s:%d", a.address, a.port)}
 	if path.Base(imageName(c.Image)) == path.Base(a.host.Application) {
 		a.say(title(c), "the lab's own fake-service, which has the same variables")
 		a.localise(c)
 		set(c, listen)
 	} else {
-		a.say(title(c), fmt.Sprintf("a stand-in that answers HTTP at port %d; PROGRAM='./my-server' runs yours", a.Port))
+		a.say(title(c), fmt.Sprintf("a stand-in that answers HTTP at port %d; PROGRAM='./my-server' runs yours", a.port))
 		var upstreams []string
 		for _, port := range a.ports {
 			upstreams = append(upstreams, fmt.Sprintf("http://%s:%d", a.address, port))
@@ -250,6 +253,34 @@ func (a *adaption) moveVolume(c *ecs.ContainerDefinition) {
 			v.Value = at.ReplaceAllString(v.Value, "${1}"+volumePath+"${2}")
 		}
 	}
+}
+
+// movedBy is far enough from the ports at which only root may listen.
+const movedBy = 10000
+
+// PortHere is the port at which a service is on this host: its own, unless the
+// user may not listen there.
+func PortHere(port int) int {
+	if port > 0 && port < lowestPort() {
+		return port + movedBy
+	}
+	return port
+}
+
+// lowestPort is the lowest at which this process may listen.
+func lowestPort() int {
+	if os.Geteuid() == 0 {
+		return 1
+	}
+	const usual = 1024
+	content, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		return usual
+	}
+	if lowest, err := strconv.Atoi(strings.TrimSpace(string(content))); err == nil {
+		return lowest
+	}
+	return usual
 }
 
 // entrypointWrapper is the part of a command line up to the application's own,
