@@ -208,11 +208,11 @@ func (s *story) addOwn(task *owntask.Task, program *owntask.Program) error {
 		return err
 	}
 	of := s.lab.CreateOwn(task, program)
-	kind, count := "service "+task.Service, 2
+	kind, count, tasks := "service "+task.Service, 2, "2 tasks"
 	if task.Gateway != "" {
-		kind, count = task.Gateway+" "+task.Service, 1
+		kind, count, tasks = task.Gateway+" "+task.Service, 1, "a task"
 	}
-	s.out.line("%s: %d tasks of %s", kind, count, task.Definition.Family)
+	s.out.line("%s: %s of %s", kind, tasks, task.Definition.Family)
 	for _, line := range replaced {
 		s.out.line("  %s", line)
 	}
@@ -271,7 +271,7 @@ func (s *story) of(name string) []ecs.Task {
 func (s *story) callOwn(ctx context.Context) error {
 	err := s.each(func(a *actor) error {
 		if a.gateway {
-			return nil
+			return s.awaitGateway(ctx, a)
 		}
 		err := s.lab.WaitPassing(ctx, service(a), s.of(service(a))...)
 		a.passing = time.Now()
@@ -303,6 +303,30 @@ func (s *story) callOwn(ctx context.Context) error {
 		}
 	}
 	return s.ask(ctx)
+}
+
+// awaitGateway gives a gateway time to pass. Some kinds do so only when Consul has
+// a configuration entry of them, and that isn't in the file.
+func (s *story) awaitGateway(ctx context.Context, a *actor) error {
+	const enough = 15 * time.Second
+	patient, cancel := context.WithTimeout(ctx, enough)
+	defer cancel()
+	err := lab.Await(patient, "a passing gateway", func(ctx context.Context) error {
+		consul, err := s.lab.Consul()
+		if err != nil {
+			return err
+		}
+		entries, _, err := consul.Health().Service(service(a), "", true, (&api.QueryOptions{}).WithContext(ctx))
+		if err == nil && len(entries) == 0 {
+			err = errors.New("it does not pass")
+		}
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.out.warns("%s does not pass yet: an API or ingress gateway does when Consul has a configuration entry of its name", service(a))
+		return nil
+	}
+	return err
 }
 
 // sayHealth tells what Consul says of each service.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"ecsmesh/e2e/ecs"
+	"ecsmesh/initcontainer/config"
 )
 
 // Host is what the lab has for a task.
@@ -40,6 +41,9 @@ type Program struct {
 // replaces that path wherever it stands: /ecsmesh would also be in names of SSM
 // parameters.
 const volumePath = "/mesh"
+
+// labRole takes the place of a role that a definition doesn't have.
+const labRole = "arn:aws:iam::000000000000:role/lab"
 
 // stayAlive and exitWell are what containers do that are there for others.
 var (
@@ -77,6 +81,10 @@ func (t *Task) On(host Host, address netip.Addr, program *Program) (ecs.TaskDefi
 		a.moveVolume(c)
 	}
 	a.def.NetworkMode = "awsvpc"
+	if a.def.TaskRoleARN == "" {
+		a.def.TaskRoleARN = labRole
+		a.say("taskRoleArn, which is missing", "a role of the lab's; on AWS ecsmesh-init can do nothing without one")
+	}
 	return a.def, a.replaced, nil
 }
 
@@ -105,13 +113,14 @@ func (a *adaption) ours(c *ecs.ContainerDefinition) {
 		initContainer: a.host.Init, discoverContainer: a.host.Init, envoyContainer: a.host.Envoy,
 		clientContainer: a.host.Consul, dataplaneContainer: a.host.Dataplane,
 	}[c.Name]
-	for i := range c.Secrets {
-		if c.Secrets[i].Name == "CONSUL_GOSSIP_KEY" {
-			c.Secrets[i].ValueFrom = a.host.GossipKeyARN
+	// A token is of no use to a Consul without ACLs; its gossip is encrypted.
+	c.Secrets = nil
+	if c.Name == discoverContainer {
+		c.Secrets = []ecs.Secret{{Name: config.GossipKeyVariable, ValueFrom: a.host.GossipKeyARN}}
+		if a.def.ExecutionRoleARN == "" {
+			a.def.ExecutionRoleARN = labRole
 		}
 	}
-	// A token is of no use to a Consul without ACLs.
-	c.Secrets = slices.DeleteFunc(c.Secrets, func(s ecs.Secret) bool { return s.Name != "CONSUL_GOSSIP_KEY" })
 }
 
 // run has the user's program in the application's container.
