@@ -61,8 +61,16 @@ func readOwnTasks(getenv func(string) string) (*ownTasks, error) {
 	if o.expansion, err = expandFile(o.path, getenv("MESH"), values); err != nil {
 		return nil, err
 	}
-	o.file, err = owntask.ReadFile(o.result, values)
-	return o, err
+	if o.file, err = owntask.ReadFile(o.result, values); err != nil {
+		return nil, err
+	}
+	// Those of a template have values only when CloudFormation has seen it.
+	for _, definition := range o.file.Definitions {
+		if _, err := owntask.Read(definition); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
 }
 
 // parameterValues reads values as `sam deploy` takes them: Name=value Other=value.

@@ -1,13 +1,10 @@
 package lab_test
 
 import (
-	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"ecsmesh/e2e/tools"
 )
@@ -16,12 +13,7 @@ import (
 func TestTheDemoTellsItsStory(t *testing.T) {
 	root, err := tools.Root()
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, "go", "run", "./e2e/demo")
-	command.Dir = root
-	output, err := command.CombinedOutput()
-	out := string(output)
+	out, err := demo(t)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -27,6 +27,13 @@ const second = 300 * time.Millisecond
 // TestMain runs one test more at a time than there are processors, unless told
 // otherwise: labs wait more than they compute.
 func TestMain(m *testing.M) {
+	if os.Getenv(serveVariable) != "" {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	told := false
 	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
