@@ -100,8 +100,12 @@ func (l *Lab) CreateOwn(task *owntask.Task, program *owntask.Program) *ecs.Servi
 	if compatible := task.Definition.RequiresCompatibilities; len(compatible) > 0 && !slices.Contains(compatible, ecs.LaunchTypeFargate) {
 		launchType = ecs.LaunchTypeEC2
 	}
-	define := func(_ context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
-		definition, _, err := task.On(l.ownHost(), address, program)
+	define := func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
+		gossipKey, err := l.secret(ctx, "", l.gossipKey())
+		if err != nil {
+			return ecs.TaskDefinition{}, err
+		}
+		definition, _, err := task.On(l.ownHost(gossipKey), address, program)
 		return definition, err
 	}
 	return l.ECS.CreateService(ecs.ServiceOptions{Name: task.Service, Cluster: MeshCluster, LaunchType: launchType, Define: define})
@@ -110,15 +114,15 @@ func (l *Lab) CreateOwn(task *owntask.Task, program *owntask.Program) *ecs.Servi
 // Replaced says what of a user's own task definition isn't in the lab, a line
 // each.
 func (l *Lab) Replaced(task *owntask.Task, program *owntask.Program) ([]string, error) {
-	_, replaced, err := task.On(l.ownHost(), tasksBase(l.block), program)
+	_, replaced, err := task.On(l.ownHost(""), tasksBase(l.block), program)
 	return replaced, err
 }
 
-func (l *Lab) ownHost() owntask.Host {
+func (l *Lab) ownHost(gossipKey string) owntask.Host {
 	return owntask.Host{
 		Init: initImage, Envoy: envoyImage, Consul: consulImage, Dataplane: dataplaneImage, Application: appImage, Shell: shellImage,
 		ServersParameter: ServersParameter,
-		GossipKeyARN:     l.gossipKey(),
+		GossipKey:        gossipKey,
 		Secret: func(variable string) string {
 			if value, ok := os.LookupEnv(variable); ok {
 				return value

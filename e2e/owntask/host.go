@@ -22,7 +22,7 @@ type Host struct {
 	Init, Envoy, Consul, Dataplane, Application, Shell string
 
 	ServersParameter string // in the lab's SSM
-	GossipKeyARN     string // of the secret with the key of the lab's Consul
+	GossipKey        string // of the lab's Consul
 
 	// Secret has the values of secrets that a Program gets, by their variables'
 	// names.
@@ -116,10 +116,7 @@ func (a *adaption) ours(c *ecs.ContainerDefinition) {
 	// A token is of no use to a Consul without ACLs; its gossip is encrypted.
 	c.Secrets = nil
 	if c.Name == discoverContainer {
-		c.Secrets = []ecs.Secret{{Name: config.GossipKeyVariable, ValueFrom: a.host.GossipKeyARN}}
-		if a.def.ExecutionRoleARN == "" {
-			a.def.ExecutionRoleARN = labRole
-		}
+		set(c, ecs.KeyValue{Name: config.GossipKeyVariable, Value: a.host.GossipKey})
 	}
 }
 
