@@ -248,7 +248,8 @@ func (s *story) startEnvoys(ctx context.Context) error {
 		if a.gateway {
 			continue
 		}
-		if app := a.app(a.task); app.LastStatus != ecs.StatusPending {
+		// On a busy host an Envoy may be healthy by now.
+		if app := a.app(a.task); app.Name != "" && app.LastStatus != ecs.StatusPending && a.proxy(a.task).HealthStatus != ecs.HealthHealthy {
 			return fmt.Errorf("the application of %s is %s before Envoy is healthy", a.name, app.LastStatus)
 		}
 		s.out.line("%-*s has its certificate and listeners from Consul   %s after its start", s.nameWidth(), a.name, brief(a.envoy.Sub(a.proxy(a.task).StartedAt)))
