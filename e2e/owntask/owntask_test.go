@@ -191,7 +191,7 @@ func TestLeavesOfATemplateWhatTheLabNeeds(t *testing.T) {
 	const wanted = `{
 	  "AWSTemplateFormatVersion": "2010-09-09",
 	  "Parameters": {
-	    "Port": {"Type": "Number", "Default": 1024}, "Vpc": {"Type": "String", "Default": "lab"}, "Stage": {"Type": "String", "Default": "prod"}
+	    "Port": {"Type": "Number", "Default": 1024}, "Stage": {"Type": "String", "Default": "prod"}
 	  },
 	  "Conditions": {"Prod": {"Fn::Equals": [{"Ref": "Stage"}, "prod"]}},
 	  "Resources": {"Cart": {
@@ -216,7 +216,7 @@ func TestLeavesOfATemplateWhatTheLabNeeds(t *testing.T) {
 	if string(a) != string(b) {
 		t.Errorf("it is %s\nwant %s", a, b)
 	}
-	if !slices.Equal(file.Parameters, []string{"Port=1024", "Vpc=lab"}) {
+	if !slices.Equal(file.Parameters, []string{"Port=1024"}) {
 		t.Errorf("made up: %v", file.Parameters)
 	}
 }

@@ -1,6 +1,7 @@
 package owntask
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,29 +92,33 @@ func readTemplate(document map[string]any, values map[string]string) (*File, err
 			reduced[part] = r.replace(document[part])
 		}
 	}
-	f := &File{}
-	if declared, ok := document["Parameters"].(map[string]any); ok {
-		if err := f.setParameters(declared, values); err != nil {
-			return nil, err
-		}
-		reduced["Parameters"] = declared
-	} else if len(values) > 0 {
-		return nil, fmt.Errorf("set parameters: the template has none, and so no %s", strings.Join(slices.Sorted(maps.Keys(values)), ", "))
+	text, err := json.Marshal(reduced)
+	if err != nil {
+		return nil, fmt.Errorf("write the template of the tasks: %w", err)
 	}
-	var err error
+	f := &File{}
+	declared, _ := document["Parameters"].(map[string]any)
+	if reduced["Parameters"], err = f.setParameters(declared, values, string(text)); err != nil {
+		return nil, err
+	}
 	f.Template, err = json.MarshalIndent(reduced, "", "  ")
 	return f, err
 }
 
-// setParameters leaves of each declaration a type that needs nothing of an
-// account, and a default.
-func (f *File) setParameters(declared map[string]any, values map[string]string) error {
-	for name := range values {
+// setParameters are the parameters that a text uses: each with a type that needs
+// nothing of an account, and a default.
+func (f *File) setParameters(declared map[string]any, values map[string]string, text string) (map[string]any, error) {
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if declared[name] == nil {
-			return fmt.Errorf("set parameters: the template has no %s; it has %s", name, strings.Join(slices.Sorted(maps.Keys(declared)), ", "))
+			faults = append(faults, fmt.Errorf("set parameters: the template has no %s; it has %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(declared)), ", "), "none")))
 		}
 	}
+	used := map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		if !strings.Contains(text, `{"Ref":"`+name+`"}`) && !strings.Contains(text, "${"+name+"}") {
+			continue
+		}
 		declaration, _ := declared[name].(map[string]any)
 		kind := "String"
 		switch given := fmt.Sprint(declaration["Type"]); {
@@ -129,9 +134,9 @@ func (f *File) setParameters(declared map[string]any, values map[string]string) 
 			value = filler(declaration, kind)
 			f.Parameters = append(f.Parameters, fmt.Sprintf("%s=%v", name, value))
 		}
-		declared[name] = map[string]any{"Type": kind, "Default": value}
+		used[name] = map[string]any{"Type": kind, "Default": value}
 	}
-	return nil
+	return used, errors.Join(faults...)
 }
 
 // filler is a value for a parameter that nobody gave one.
