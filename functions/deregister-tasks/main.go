@@ -26,5 +26,6 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 	nodes := catalog.New(servers)
 	nodes.Partition = cfg.Partition
 	nodes.ForceLeave = cfg.ForceLeave
+	nodes.Plan = lambda.Plan
 	return deregister.New(nodes, lambda.Metrics, lambda.Log).Handle
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"ecsmesh/shared/access"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 )
@@ -13,6 +14,7 @@ type config struct {
 	publisher.Config
 	access.Settings
 	function.Logging
+	dryrun.Switch
 }
 
 // Validate leaves alone how Consul is reached where ECS names the servers:

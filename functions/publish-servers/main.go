@@ -16,6 +16,6 @@ func main() { function.Start("publish-servers", wire) }
 
 func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMessage) error {
 	consul := access.New(cfg.Settings, lambda.SDK, lambda.Log)
-	servers := publisher.New(cfg.Config, lambda.SDK, consul, lambda.Metrics, lambda.Log)
+	servers := publisher.New(cfg.Config, lambda.SDK, consul, lambda.Metrics, lambda.Log, lambda.Plan)
 	return (&handler{servers: servers, log: lambda.Log}).Handle
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"ecsmesh/shared/access"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 )
@@ -13,6 +14,7 @@ type config struct {
 	publisher.Config
 	access.Settings
 	function.Logging
+	dryrun.Switch
 }
 
 // Validate leaves all faults to check: a function that doesn't start can't tell

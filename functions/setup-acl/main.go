@@ -30,9 +30,11 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, customresou
 				},
 				Consul: access.New(cfg.Settings, lambda.SDK, lambda.Log),
 				Log:    lambda.Log,
+				Plan:   lambda.Plan,
 			}, cfg.check()
 		},
 		Client: &http.Client{},
 		Log:    lambda.Log,
+		Plan:   lambda.Plan,
 	}).Handle
 }

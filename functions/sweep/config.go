@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"ecsmesh/shared/access"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/function"
 	"ecsmesh/shared/publisher"
 )
@@ -15,6 +16,7 @@ type config struct {
 	publisher.Config
 	access.Settings
 	function.Logging
+	dryrun.Switch
 	ForceLeave        bool    `env:"FORCE_LEAVE" envDefault:"false" want:"true or false"`                      // see catalog.Catalog
 	MaxDeletedTasks   uint    `env:"SWEEP_MAX_DELETED_TASKS" envDefault:"10" want:"a whole number, 0 or more"` // in one run
 	MaxDeletedPercent percent `env:"SWEEP_MAX_DELETED_PERCENT" envDefault:"30" want:"a whole number from 0 to 100"`

@@ -27,13 +27,15 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 	nodes := catalog.New(servers)
 	nodes.Partition = cfg.Partition
 	nodes.ForceLeave = cfg.ForceLeave
+	nodes.Plan = lambda.Plan
 	return (&sweep.Sweep{
-		Publisher: publisher.New(cfg.Config, lambda.SDK, access, lambda.Metrics, lambda.Log),
+		Publisher: publisher.New(cfg.Config, lambda.SDK, access, lambda.Metrics, lambda.Log, lambda.Plan),
 		Nodes:     nodes,
 		Tasks:     sweep.NewECS(ecs.NewFromConfig(lambda.SDK)),
 		Region:    lambda.SDK.Region,
 		Brake:     sweep.Brake{MaxTasks: int(cfg.MaxDeletedTasks), MaxPercent: int(cfg.MaxDeletedPercent)},
 		Metrics:   lambda.Metrics,
 		Log:       lambda.Log,
+		Plan:      lambda.Plan,
 	}).Handle
 }

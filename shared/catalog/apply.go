@@ -39,6 +39,9 @@ const (
 // fail on their own, so what one has done stays done when the next finds Consul
 // gone. Repeating a change does no harm.
 func (c *Catalog) Apply(ctx context.Context, changes []Change) []Result {
+	if c.Plan != nil {
+		return c.foresee(ctx, changes)
+	}
 	// Agents may take seconds to leave, for which no other change waits.
 	var others, withAgents []int
 	for i, change := range changes {

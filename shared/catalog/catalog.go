@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"time"
 
+	"ecsmesh/shared/dryrun"
+
 	"github.com/hashicorp/consul/api"
 )
 
@@ -30,6 +32,10 @@ type Catalog struct {
 	// ForceLeave has the agents of nodes that are deleted forced to leave the
 	// cluster, which takes operator:write.
 	ForceLeave bool
+
+	// Plan takes in what Apply would do, and then Apply does nothing. nil: it
+	// does what it is asked for.
+	Plan *dryrun.Plan
 }
 
 // New returns the catalog that these servers keep.
@@ -77,6 +83,7 @@ func (a Action) String() string {
 type Change struct {
 	Node   string
 	Action Action
+	Task   string // ARN of the node's task, for people
 	Agent  bool   // of a delete: a Consul agent of the task's own is, or was, there
 	Reason string // of a drain: why the task stops, for people
 	Index  uint64 // of an undrain: the node's DrainIndex, as it was when the decision was made
@@ -84,6 +91,9 @@ type Change struct {
 
 // Result is what became of a change: by default, it was carried out.
 type Result struct {
+	// Planned: it went into the Plan, and was not carried out.
+	Planned bool
+
 	// Missing: there is no such node to drain, and nothing to do.
 	Missing bool
 

@@ -15,6 +15,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"ecsmesh/shared/awsapi"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/environment"
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
@@ -40,44 +41,57 @@ type Config interface {
 	level() slog.Level
 }
 
+// changing is a configuration that embeds dryrun.Switch, as that of every
+// function does that changes anything.
+type changing interface{ Dry() bool }
+
 // Runtime is what every function has.
 type Runtime struct {
 	SDK     aws.Config // with a Region
 	Log     *slog.Logger
 	Metrics *metrics.Writer
+	Plan    *dryrun.Plan // what would be changed, where nothing is to be; else nil
 }
 
 // Start serves the function's invocations with the handler that wire returns,
 // in one of the forms that lambda.Start takes. It doesn't return; where there
 // can be no handler, it says why and ends the process.
 func Start[C Config, H any](name string, wire func(C, Runtime) H) {
-	handler, err := prepare(env.ToMap(os.Environ()), os.Stdout, wire)
+	handler, plan, err := prepare(env.ToMap(os.Environ()), os.Stdout, wire)
 	if err != nil {
 		invocation.NewLogger(os.Stdout, slog.LevelInfo).Error("start "+name, "error", err)
 		os.Exit(1)
 	}
+	if plan != nil {
+		lambda.Start(planned{plan, lambda.NewHandler(handler)})
+	}
 	lambda.Start(handler)
 }
 
-// prepare has both log and metrics written to out.
-func prepare[C Config, H any](variables map[string]string, out io.Writer, wire func(C, Runtime) H) (handler H, err error) {
+// prepare has both log and metrics written to out. There is a plan where the
+// function is to change nothing.
+func prepare[C Config, H any](variables map[string]string, out io.Writer, wire func(C, Runtime) H) (handler H, plan *dryrun.Plan, err error) {
 	config, err := environment.Parse[C](variables)
 	if err != nil {
-		return handler, err
+		return handler, nil, err
 	}
 	sdk, err := awsapi.FromEnvironment(func(name string) string { return variables[name] }, "")
 	if err != nil {
-		return handler, err
+		return handler, nil, err
 	}
 	if sdk.Region == "" {
-		return handler, errors.New("AWS_REGION is not set")
+		return handler, nil, errors.New("AWS_REGION is not set")
 	}
 	sdk.RetryMaxAttempts = SDKAttempts
 	log := invocation.NewLogger(out, config.level())
 	log.Info("starting", "version", version)
+	if c, ok := any(config).(changing); ok && c.Dry() {
+		plan = dryrun.New(log)
+	}
 	return wire(config, Runtime{
 		SDK:     sdk,
 		Log:     log,
 		Metrics: metrics.NewWriter(out, lambdacontext.FunctionName),
-	}), nil
+		Plan:    plan,
+	}), plan, nil
 }

@@ -34,9 +34,12 @@ func greet(cfg config, lambda Runtime) func() error {
 
 func TestPrepare(t *testing.T) {
 	var out bytes.Buffer
-	greeting, err := prepare(map[string]string{"NAME": "web", "AWS_REGION": "eu-west-1", "LOG_LEVEL": slog.LevelWarn.String()}, &out, greet)
+	greeting, plan, err := prepare(map[string]string{"NAME": "web", "AWS_REGION": "eu-west-1", "LOG_LEVEL": slog.LevelWarn.String()}, &out, greet)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if plan != nil {
+		t.Error("there is a plan, of a function that changes nothing")
 	}
 	if err := greeting(); err != nil {
 		t.Fatal(err)
@@ -55,7 +58,7 @@ func TestFunctionThatCannotStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			_, err := prepare(map[string]string{"NAME": test.name, "AWS_REGION": test.region}, &out, greet)
+			_, _, err := prepare(map[string]string{"NAME": test.name, "AWS_REGION": test.region}, &out, greet)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error that says %q", err, test.want)
 			}

@@ -38,9 +38,12 @@ func (s *Store) Get(ctx context.Context, name string) (string, error) {
 
 // PutList replaces, or makes, a parameter of type StringList.
 func (s *Store) PutList(ctx context.Context, name, value, description string) error {
-	return s.call(ctx, "PutParameter", map[string]any{
-		"Name": name, "Value": value, "Type": "StringList", "Overwrite": true, "Description": description,
-	}, &struct{}{})
+	return s.call(ctx, "PutParameter", List(name, value, description), &struct{}{})
+}
+
+// List is what PutList asks of SSM.
+func List(name, value, description string) map[string]any {
+	return map[string]any{"Name": name, "Value": value, "Type": "StringList", "Overwrite": true, "Description": description}
 }
 
 func (s *Store) call(ctx context.Context, operation string, in, out any) error {

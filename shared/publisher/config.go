@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/parameter"
 	"ecsmesh/shared/serverlist"
@@ -70,13 +71,18 @@ func isName(name string) bool {
 
 // New returns the publisher that a valid configuration asks for. Nothing is read
 // yet, and Consul is reached only where there are seeds. The retries of ECS and
-// SSM are those of the SDK's configuration.
-func New(cfg Config, sdk aws.Config, consul access, metrics *metrics.Writer, log *slog.Logger) *Publisher {
+// SSM are those of the SDK's configuration. With a plan, nothing is written but
+// that.
+func New(cfg Config, sdk aws.Config, consul access, metrics *metrics.Writer, log *slog.Logger, plan *dryrun.Plan) *Publisher {
 	p := &Publisher{
 		source:    &ecsService{client: ecs.NewFromConfig(sdk), cluster: cfg.Cluster, service: cfg.Service, log: log},
 		parameter: serverlist.New(parameter.NewStore(sdk), cfg.ServersParameter),
 		metrics:   metrics,
 		log:       log,
+		plan:      plan,
+	}
+	if plan != nil {
+		p.parameter = serverlist.New(planned{parameter.NewStore(sdk), plan}, cfg.ServersParameter)
 	}
 	if cfg.Seeded() {
 		p.source = newSeedServers(cfg.SeedAddresses, consul, log)

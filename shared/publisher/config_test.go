@@ -44,7 +44,7 @@ func TestConfig(t *testing.T) {
 			if diff := cmp.Diff(embedding{Config: test.want}, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			_, seeded := New(got.Config, aws.Config{}, nil, nil, nil).source.(*seedServers)
+			_, seeded := New(got.Config, aws.Config{}, nil, nil, nil, nil).source.(*seedServers)
 			if seeded != (name == "seeds") {
 				t.Errorf("the servers are found by seeds: %v", seeded)
 			}

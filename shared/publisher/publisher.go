@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/metrics"
 	"ecsmesh/shared/serverlist"
 )
@@ -23,6 +24,7 @@ type source interface {
 	// Servers returns the addresses of all servers that clients can count on,
 	// which may be none, or an error: a part would pass for the whole.
 	Servers(context.Context) ([]netip.Addr, error)
+	fmt.Stringer
 }
 
 // list is where the servers are published.
@@ -30,6 +32,7 @@ type list interface {
 	// Value returns serverlist.ErrNotPublished where there is none yet.
 	Value(context.Context) (string, error)
 	Write(context.Context, []netip.Addr) error
+	Name() string
 }
 
 // Publisher makes the parameter say what the source says. It serves one caller
@@ -39,6 +42,7 @@ type Publisher struct {
 	parameter list
 	metrics   *metrics.Writer
 	log       *slog.Logger
+	plan      *dryrun.Plan // of a dry run, in which parameter writes nothing; else nil
 }
 
 // Publish reads the servers and writes them, until there is nothing to write.
@@ -50,6 +54,9 @@ type Publisher struct {
 // whichever writes last has then read the source after its write and found the
 // list to be true.
 func (p *Publisher) Publish(ctx context.Context) error {
+	if p.plan != nil {
+		return p.foresee(ctx)
+	}
 	for range maxRounds {
 		servers, err := p.source.Servers(ctx)
 		if err != nil {

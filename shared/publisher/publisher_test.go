@@ -27,6 +27,8 @@ var _ source = (*fakeSource)(nil)
 
 func (f *fakeSource) Servers(context.Context) ([]netip.Addr, error) { return f.servers, f.err }
 
+func (f *fakeSource) String() string { return "the test" }
+
 func (f *fakeSource) run(addrs ...string) { f.servers = parse(addrs...) }
 
 func parse(addrs ...string) []netip.Addr {
@@ -57,6 +59,8 @@ func (f *fakeParameter) Value(context.Context) (string, error) {
 	}
 	return *f.value, nil
 }
+
+func (f *fakeParameter) Name() string { return "/servers" }
 
 func (f *fakeParameter) Write(_ context.Context, addrs []netip.Addr) error {
 	if f.beforeWrite != nil {

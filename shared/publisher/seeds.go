@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ func (s *seedServers) Servers(ctx context.Context) ([]netip.Addr, error) {
 	}
 	return current, nil
 }
+
+func (s *seedServers) String() string { return "Consul at the seeds " + strings.Join(s.seeds, ", ") }
 
 // resolve returns the addresses of all seeds, sorted, each once. Seeds that
 // can't be resolved are an error only where no other can.

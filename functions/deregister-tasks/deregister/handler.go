@@ -153,6 +153,8 @@ func (h *Handler) report(ctx context.Context, stops *stops, results []catalog.Re
 		case results[i].Err != nil:
 			log.ErrorContext(ctx, "task left as it is", "error", results[i].Err)
 			continue
+		case results[i].Planned: // which the plan has logged
+			continue
 		case results[i].Missing:
 			log.InfoContext(ctx, "nothing to do: the task is not registered")
 			continue

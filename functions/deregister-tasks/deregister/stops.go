@@ -44,6 +44,7 @@ func (s *stops) changes() []catalog.Change {
 		changes[i] = catalog.Change{
 			Node:   mesh.NodeName(stop.event.Task.ID),
 			Action: catalog.Drain,
+			Task:   stop.event.TaskARN,
 			Agent:  stop.event.ClientAgent,
 			Reason: stop.event.StopReason(),
 		}

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/invocation"
 
 	"github.com/aws/aws-lambda-go/cfn"
@@ -47,6 +48,9 @@ type Handler struct {
 
 	Client *http.Client
 	Log    *slog.Logger
+
+	// Plan takes in the answer, which then isn't sent; nil: it is sent.
+	Plan *dryrun.Plan
 }
 
 // Event is CloudFormation's request as it comes.
@@ -68,6 +72,11 @@ func (h *Handler) Handle(ctx context.Context, event Event) error {
 		response.Status = cfn.StatusFailed
 		response.Reason = err.Error()
 		h.Log.ErrorContext(ctx, "serve a custom resource", "request", event.RequestType, "error", err)
+	}
+	if h.Plan != nil {
+		h.Plan.Would(ctx, dryrun.Step{Action: "answer", What: "CloudFormation", Why: string(response.Status), Note: response.Reason})
+		h.Plan.Send("CloudFormation", "PUT to the request's ResponseURL", response)
+		return err
 	}
 	if err := h.answer(ctx, event.ResponseURL, response); err != nil {
 		h.Log.ErrorContext(ctx, "serve a custom resource", "request", event.RequestType, "error", err)

@@ -16,6 +16,8 @@ type properties struct {
 	ServiceToken, ServiceTimeout string // CloudFormation's own
 	Revision                     string // changes with what is made, so that CloudFormation asks for it
 
+	DryRun string // true, false or nothing: whether nothing is to be changed
+
 	ManagementTokenSecretARN string // ARN of the secret with a token that may write ACLs
 
 	TasksAuthMethod     string
@@ -40,14 +42,14 @@ func parseProperties(text json.RawMessage) (properties, error) {
 	return p, nil
 }
 
-// secretARN is all that is read of the properties of a resource that goes. They
-// may be those of another version.
-func secretARN(text json.RawMessage) (string, error) {
-	var p struct{ ManagementTokenSecretARN string }
+// secretARN and whether it is a dry run are all that is read of the properties of
+// a resource that goes. They may be those of another version.
+func secretARN(text json.RawMessage) (arn, dryRun string, err error) {
+	var p struct{ ManagementTokenSecretARN, DryRun string }
 	if err := json.Unmarshal(text, &p); err != nil {
-		return "", fmt.Errorf("read the resource's properties: %w", err)
+		return "", "", fmt.Errorf("read the resource's properties: %w", err)
 	}
-	return p.ManagementTokenSecretARN, nil
+	return p.ManagementTokenSecretARN, p.DryRun, nil
 }
 
 // settings are what the properties say of the ACL, and valid.

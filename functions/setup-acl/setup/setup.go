@@ -11,6 +11,7 @@ import (
 	"ecsmesh/functions/setup-acl/acl"
 	"ecsmesh/functions/setup-acl/customresource"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/dryrun"
 )
 
 // access is how Consul is reached; see access.Access.
@@ -25,6 +26,10 @@ type Setup struct {
 	Locate  func(context.Context) ([]netip.Addr, error) // finds some of Consul's servers
 	Consul  access
 	Log     *slog.Logger
+
+	// Plan takes in what would be made, and then nothing is. nil: that is as the
+	// resource's properties have it.
+	Plan *dryrun.Plan
 }
 
 var _ customresource.Resource = (*Setup)(nil)
@@ -44,7 +49,11 @@ func (s *Setup) Put(ctx context.Context, request customresource.Request) (map[st
 	if err != nil {
 		return nil, err
 	}
-	err = s.with(ctx, stack, properties.ManagementTokenSecretARN, func(acl *acl.ACL) error { return acl.Make(ctx, settings) })
+	if plan := s.plan(properties.DryRun); plan != nil {
+		err = s.foresee(ctx, plan, stack, properties.ManagementTokenSecretARN, &settings)
+	} else {
+		err = s.with(ctx, stack, properties.ManagementTokenSecretARN, func(acl *acl.ACL) error { return acl.Make(ctx, settings) })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +70,10 @@ func (s *Setup) Delete(ctx context.Context, request customresource.Request) (str
 	if err != nil {
 		return "", err
 	}
-	secret, err := secretARN(request.Properties)
+	secret, dry, err := secretARN(request.Properties)
+	if plan := s.plan(dry); plan != nil && err == nil {
+		return "dry run: nothing was removed from Consul", s.foresee(ctx, plan, stack, secret, nil)
+	}
 	inside := false
 	if err == nil {
 		err = s.with(ctx, stack, secret, func(acl *acl.ACL) error {

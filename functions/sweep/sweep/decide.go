@@ -39,6 +39,7 @@ const (
 	NotConfirmed        Reason = "NotConfirmed"        // the second look showed something else
 	BrakeApplied        Reason = "BrakeApplied"        // too many would have been deleted
 	DrainChanged        Reason = "DrainChanged"        // the drain was set anew, or is gone
+	DryRun              Reason = "DryRun"              // nothing is changed in a dry run
 	ConsulError         Reason = "ConsulError"         // Consul did not make the change
 )
 

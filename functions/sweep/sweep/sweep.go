@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/metrics"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -69,6 +71,10 @@ type Sweep struct {
 	Brake   Brake
 	Metrics *metrics.Writer
 	Log     *slog.Logger
+
+	// Plan takes in what would be changed, where Nodes and Publisher change
+	// nothing; else nil. What can't be read is then no error.
+	Plan *dryrun.Plan
 
 	// Pause is how long after the first look at ECS the second is taken, at
 	// what is believed only when seen twice; 0 is 5 s.
@@ -125,6 +131,10 @@ func (s *Sweep) publish(ctx context.Context) error {
 // repair makes the catalog say what ECS says.
 func (s *Sweep) repair(ctx context.Context, override *int) error {
 	nodes, err := s.read(ctx)
+	if err != nil && s.Plan != nil {
+		s.foresee(ctx, override, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -151,12 +161,18 @@ func (s *Sweep) repair(ctx context.Context, override *int) error {
 	}
 	failed := s.apply(ctx, findings)
 	s.report(ctx, findings, len(orphans), brake != nil)
-	return errors.Join(incomplete, brake, failed)
+	if brake != nil && s.Plan != nil {
+		s.Plan.Would(ctx, dryrun.Step{Action: "refuse", What: "to delete any task, and report an error", Why: brake.Error()})
+		brake = nil
+	}
+	return errors.Join(s.Plan.Tolerate(ctx, "all of the tasks in ECS", incomplete), brake, failed)
 }
 
 func (s *Sweep) read(ctx context.Context) ([]catalog.Node, error) {
 	ctx, cancel := share(ctx, 4)
 	defer cancel()
+	ctx, stop := s.Plan.Limit(ctx)
+	defer stop()
 	nodes, err := s.Nodes.Nodes(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the mesh's nodes: %w", err)
@@ -212,6 +228,8 @@ func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*findi
 	for i, question := range asked {
 		atOnce <- struct{}{}
 		calls.Go(func() {
+			ctx, cancel := s.Plan.Limit(ctx)
+			defer cancel()
 			answers[i], failed[i] = s.Tasks.Describe(ctx, question[0].cluster, taskARNs(question))
 			<-atOnce
 		})
@@ -261,11 +279,13 @@ func (s *Sweep) apply(ctx context.Context, findings []*finding) error {
 	}
 	changes := make([]catalog.Change, len(acts))
 	for i, f := range acts {
-		changes[i] = catalog.Change{Node: f.Name, Action: f.action, Agent: f.Agent, Reason: f.why, Index: f.DrainIndex}
+		changes[i] = catalog.Change{Node: f.Name, Task: f.TaskARN, Action: f.action, Agent: f.Agent, Reason: f.why, Index: f.DrainIndex}
 	}
 	var errs []error
 	for i, result := range s.Nodes.Apply(ctx, changes) {
 		switch f := acts[i]; {
+		case result.Planned:
+			f.verdict = leave(DryRun, "%s", f.why)
 		case result.Err != nil:
 			errs = append(errs, result.Err)
 			f.verdict = leave(ConsulError, "%s, but Consul did not %s it", f.why, f.action)
@@ -279,6 +299,21 @@ func (s *Sweep) apply(ctx context.Context, findings []*finding) error {
 		return fmt.Errorf("change the catalog: %d of %d changes were not made; first: %w", len(errs), len(changes), errs[0])
 	}
 	return nil
+}
+
+// foresee puts into the plan what a sweep is, where Consul can't be read.
+func (s *Sweep) foresee(ctx context.Context, override *int, unread error) {
+	s.Plan.Unread(ctx, "Consul's catalog", unread)
+	most := fmt.Sprintf("%d tasks, or %d percent of the mesh where that is more", s.Brake.MaxTasks, s.Brake.MaxPercent)
+	if override != nil {
+		most = fmt.Sprintf("%d tasks, as the payload says", *override)
+	}
+	s.Plan.Would(ctx, dryrun.Step{
+		Action: "compare",
+		What:   "the nodes in Consul whose names begin with " + mesh.NodePrefix + " with the tasks in ECS",
+		Why:    "to delete those of tasks that stopped, drain those of tasks that stop, and take back drains of tasks that run",
+		Note:   "no more would be deleted at once than " + most,
+	})
 }
 
 func (s *Sweep) now() time.Time {
