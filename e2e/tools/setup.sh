@@ -111,7 +111,6 @@ install_aws() {
   put aws
 }
 
-# make_venv makes a virtual environment of a name, from requirements, beside the one that is there: $made.
 install_sam() {
   make_venv sam requirements-sam.txt "installing AWS's SAM CLI from PyPI, once, up to a minute"
   put sam
