@@ -211,9 +211,13 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// macroFunction changes nothing anywhere, and so is never dry.
+const macroFunction = "MeshTaskFunction"
+
 // invocations are the files of events/ that each function is for.
 var invocations = map[string][]string{
 	"DeregisterTasksFunction": {"mesh-task-essential-exited", "mesh-task-spot-stopping", "mesh-task-stopped", "mesh-task-stopping", "sqs-batch"},
+	macroFunction:             {"mesh-task-macro"},
 	"PublishServersFunction":  {"schedule", "server-task-running", "server-task-stopping"},
 	"SetupAclFunction":        {"setup-acl-create", "setup-acl-delete"},
 	"SweepFunction":           {"schedule", "sweep-override"},
@@ -271,6 +275,9 @@ type answer struct {
 // each event is in the golden files, and in its log.
 func TestGoldenLocalInvoke(t *testing.T) {
 	for function, events := range invocations {
+		if function == macroFunction {
+			continue
+		}
 		for _, event := range events {
 			t.Run(function+"/"+event, func(t *testing.T) {
 				out := invoke(t, function, filepath.Join("events", event+".json"))
@@ -295,6 +302,23 @@ func TestGoldenLocalInvoke(t *testing.T) {
 				checkLog(t, out.stderr, got)
 			})
 		}
+	}
+}
+
+// The macro answers as it does CloudFormation.
+func TestLocalInvokeOfTheMacro(t *testing.T) {
+	out := invoke(t, macroFunction, filepath.Join("events", "mesh-task-macro.json"))
+	var got struct {
+		Status   string
+		Fragment struct {
+			Resources map[string]struct{ Type string }
+		}
+	}
+	if err := json.Unmarshal([]byte(out.stdout), &got); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got.Status != "success" || got.Fragment.Resources["WebTaskDefinitionEcsMeshPolicy"].Type != "AWS::IAM::Policy" {
+		t.Errorf("the macro's answer is %s", out)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // config is the function's environment; see environment.Parse. It is what all
 // mesh tasks of the stack have in common. The function itself reaches nobody.
 type config struct {
-	InitImage  string `env:"INIT_IMAGE"`
+	InitImage  string `env:"INIT_IMAGE"`  // "": a block must name it
 	EnvoyImage string `env:"ENVOY_IMAGE"` // "": meshtask's own
 
 	ServersParameter string           `env:"SERVERS_PARAMETER"`
@@ -36,14 +36,10 @@ func (c config) Validate() error { return nil }
 
 // check finds what no variable is to blame for alone.
 func (c config) check() error {
-	var faults []error
-	if c.InitImage == "" {
-		faults = append(faults, errors.New("INIT_IMAGE is not set"))
-	}
 	if c.HTTPSSL && c.CACertParameter == "" {
-		faults = append(faults, errors.New("CONSUL_HTTP_SSL is true, so CONSUL_CACERT_PARAMETER must be set"))
+		return errors.New("CONSUL_HTTP_SSL is true, so CONSUL_CACERT_PARAMETER must be set")
 	}
-	return errors.Join(faults...)
+	return nil
 }
 
 // usual is the port that ecsmesh-init takes where nobody names one.

@@ -128,13 +128,13 @@ func TestPartsOfATemplate(t *testing.T) {
 
 func TestFaultsAreAnswered(t *testing.T) {
 	unset := handler(&bytes.Buffer{})
-	unset.Check = func() error { return errors.New("INIT_IMAGE is not set") }
+	unset.Check = func() error { return errors.New("CONSUL_CACERT_PARAMETER is not set") }
 	for name, test := range map[string]struct {
 		handler *macro.Handler
 		request macro.Request
 		want    string
 	}{
-		"a faulty function":           {unset, sample(t), "the macro's function isn't set up: INIT_IMAGE is not set"},
+		"a faulty function":           {unset, sample(t), "the macro's function isn't set up: CONSUL_CACERT_PARAMETER is not set"},
 		"no fragment":                 {handler(&bytes.Buffer{}), macro.Request{}, "read the fragment: there is nothing in it"},
 		"no task":                     {handler(&bytes.Buffer{}), macro.Request{Fragment: json.RawMessage(`{"Resources": {}}`)}, "the template has no AWS::ECS::TaskDefinition"},
 		"parameters for the template": {handler(&bytes.Buffer{}), macro.Request{Fragment: json.RawMessage(`{"Resources": {}}`), Params: json.RawMessage(`{"service": "web"}`)}, "in the task definition's Metadata, under EcsMesh"},
