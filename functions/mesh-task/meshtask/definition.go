@@ -47,8 +47,8 @@ type definition struct {
 	containers []*container
 }
 
-// at is a property's name in the definition's form, for a path of names as
-// CloudFormation has them.
+// at is the name of a property in the definition's form, for that which it has
+// in CloudFormation.
 func (l lookup) at(name string) string {
 	if l.form == CloudFormation {
 		return name
@@ -368,7 +368,7 @@ func (d *definition) checkDependencies(c *container, toCome []string) {
 	})
 }
 
-// checkKind is whose health check a container has.
+// checkCommand is the command of a container's health check.
 func (d *definition) checkCommand(c *container) []*yaml.Node {
 	command := d.get(d.get(c.node, "HealthCheck"), "Command")
 	if !isList(command) {

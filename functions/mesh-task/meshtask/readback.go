@@ -211,9 +211,9 @@ func (r *reading) evaluate(node *yaml.Node, of shape, path string) (value any, p
 
 func (r *reading) evaluateFunction(node *yaml.Node, name string, argument *yaml.Node, of shape, path string) any {
 	found, known := r.text(node)
-	isList := !of.takes("string") && !of.bare() && of.takes("array")
+	wantsList := !of.takes("string") && !of.bare() && of.takes("array")
 	switch {
-	case known && isList:
+	case known && wantsList:
 		items := []any{}
 		for _, item := range strings.Split(found, ",") {
 			items = append(items, of.item().typed(strings.TrimSpace(item)))
@@ -221,7 +221,7 @@ func (r *reading) evaluateFunction(node *yaml.Node, name string, argument *yaml.
 		return items
 	case known:
 		return of.typed(found)
-	case isList:
+	case wantsList:
 		return []any{r.standIn(of.item(), path)}
 	case name == "Fn::Sub" && argument.Kind == yaml.ScalarNode && !of.bare():
 		return r.standInSub(argument.Value, of, path)
