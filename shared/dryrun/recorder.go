@@ -43,6 +43,10 @@ func (r *Recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 	}
 	if request.Method != http.MethodGet {
+		var read any
+		if err := json.Unmarshal(body, &read); err == nil {
+			body, _ = json.Marshal(filled(read)) // what was JSON becomes JSON
+		}
 		r.plan.Send("Consul", request.Method+" "+request.URL.Path, body)
 	}
 	return &http.Response{
@@ -50,4 +54,47 @@ func (r *Recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 		Header: http.Header{"Content-Type": {"application/json"}},
 		Body:   io.NopCloser(bytes.NewReader([]byte("{}"))),
 	}, nil
+}
+
+// filled leaves out of JSON what is empty: Consul's client sends all fields that
+// there are, and a reader would look for the few that matter.
+func filled(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, field := range value {
+			if field = filled(field); field == nil {
+				delete(value, name)
+			} else {
+				value[name] = field
+			}
+		}
+		if len(value) == 0 {
+			return nil
+		}
+		return value
+	case []any:
+		for i := range value {
+			value[i] = filled(value[i])
+		}
+		if len(value) == 0 {
+			return nil
+		}
+		return value
+	case string:
+		if value != "" && value != "0s" {
+			return value
+		}
+		return nil
+	case bool:
+		if value {
+			return value
+		}
+		return nil
+	case float64:
+		if value != 0 {
+			return value
+		}
+		return nil
+	}
+	return value
 }

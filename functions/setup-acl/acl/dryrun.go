@@ -41,7 +41,7 @@ func (a *ACL) Foresee(ctx context.Context, plan *dryrun.Plan, settings *Settings
 		}
 	}
 	if a.has == nil {
-		plan.Would(ctx, dryrun.Step{Action: "remove", What: "everything else in Consul's ACL system whose description ends with: " + a.stack.mark()})
+		plan.Would(ctx, dryrun.Step{Action: "remove", What: "all that is not wanted in Consul's ACL system whose description ends with: " + a.stack.mark()})
 		return nil
 	}
 	remove, kept := leftovers(wished, a.has, a.stack)
