@@ -68,7 +68,7 @@ func expandOnce(path, mesh string, values map[string]string, roleIsReady bool) (
 	report, err := expand.Document(read.Root, in)
 	if err != nil {
 		var lines []string
-		for line := range strings.Lines(err.Error()) {
+		for line := range strings.Lines(strings.ReplaceAll(err.Error(), "ecsmesh-task -mesh FILE", "MESH=FILE")) {
 			lines = append(lines, path+": "+strings.TrimRight(line, "\n"))
 		}
 		return expansion{}, errors.New(strings.Join(lines, "\n"))

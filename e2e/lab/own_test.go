@@ -131,6 +131,7 @@ func TestAUsersMistake(t *testing.T) {
 		want      []string
 	}{
 		"two faults":           {[]string{"TASK=" + file}, []string{file + ": ", "networkMode", "port"}},
+		"no block":             {[]string{"TASK=e2e/lab/testdata/own/hello.json"}, []string{"hello.json: ", "MESH=FILE"}},
 		"no file":              {[]string{"TASK=" + file + ".yaml"}, []string{"no such file"}},
 		"no program":           {[]string{"TASK=e2e/lab/testdata/own/shop.yaml", "PROGRAM=./no-such-server"}, []string{"PROGRAM", "no-such-server"}},
 		"a program alone":      {[]string{"PROGRAM=true"}, []string{"TASK"}},
