@@ -200,11 +200,11 @@ func (a *adaption) dropMounts(c *ecs.ContainerDefinition) {
 
 // healthCheck keeps the one that is ecsmesh's own, and of a program also one that
 // the host can run: what is in the image alone is not there.
-func (a *adaption) healthCheck(c *ecs.ContainerDefinition, real bool) {
+func (a *adaption) healthCheck(c *ecs.ContainerDefinition, program bool) {
 	if c.HealthCheck == nil || slices.ContainsFunc(c.HealthCheck.Command, func(arg string) bool { return strings.Contains(arg, a.volume+"/bin/ecsmesh-init") }) {
 		return
 	}
-	if command := c.HealthCheck.Command; real && onHost(command) {
+	if command := c.HealthCheck.Command; program && onHost(command) {
 		for i := range command {
 			command[i] = a.local(command[i])
 		}
