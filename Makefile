@@ -109,7 +109,7 @@ lint: tools ## Look for mistakes, for what is insecure, and for dependencies tha
 
 # Those of e2e/sam, which take SAM and Docker: go test ./e2e/sam -run Golden -update
 GOLDEN = $(filter-out ./e2e/sam/,$(sort $(dir $(shell grep -rl --include='*_test.go' 'golden[.]Expect' ./functions ./shared ./initcontainer ./e2e))))
-golden: tools ## Write the golden files anew, to be read in git's diff
+golden: tools build ## Write the golden files anew, to be read in git's diff
 	go test $(GOLDEN) -run Golden -update
 
 clean: ## Remove what was built (.tools, which took minutes, stays)

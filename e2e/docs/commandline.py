@@ -106,7 +106,9 @@ def version_2(known, words):
 
 
 def wrong_values(argument, name, values):
-    """Values that an enumeration doesn't have."""
+    """Values that an enumeration of AWS's API doesn't have. What the CLI adds has them for its help alone."""
+    if getattr(argument, "_operation_model", None) is None:
+        return []
     shape = getattr(argument, "argument_model", None)
     if shape is None:
         return []

@@ -216,6 +216,7 @@ func (j *judge) read(where, document, text string) ([]command, error) {
 		return nil, err
 	}
 	var commands []command
+	var faulty error
 	syntax.Walk(file, func(node syntax.Node) bool {
 		switch n := node.(type) {
 		case *syntax.FuncDecl:
@@ -229,14 +230,29 @@ func (j *judge) read(where, document, text string) ([]command, error) {
 					c.words = append(c.words, value(word.Parts))
 				}
 				commands = append(commands, c)
-				if strings.Join(c.words, " ") == "consul tls ca create" {
-					j.made[document]["consul-agent-ca.pem"] = ""
+				if err := j.remember(document, c); err != nil {
+					faulty = err
 				}
 			}
 		}
 		return true
 	})
-	return commands, nil
+	return commands, faulty
+}
+
+// remember keeps in mind the files that a command makes by itself.
+func (j *judge) remember(document string, c command) error {
+	if strings.Join(c.words, " ") == "consul tls ca create" {
+		j.made[document]["consul-agent-ca.pem"] = ""
+	}
+	if packaged := option(c.words, "--output-template-file"); packaged != "" {
+		template, err := os.ReadFile(filepath.Join(j.root, "template.yaml"))
+		if err != nil {
+			return err
+		}
+		j.made[document][packaged] = string(template)
+	}
+	return nil
 }
 
 // redirect remembers the file that a statement writes, and what is in it where a

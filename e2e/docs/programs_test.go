@@ -288,11 +288,11 @@ func (j *judge) golang(c command) []string {
 // docker and git are not on every machine that tests; what the documents use of
 // them is little.
 func docker(c command) []string {
-	return simple(c, map[string][]string{"login": {"--username", "--password-stdin"}, "push": nil, "load": {"--input"}})
+	return simple(c, map[string][]string{"login": {"--username", "--password-stdin"}, "push": nil, "load": {"--input"}, "tag": nil, "manifest": nil})
 }
 
 func git(c command) []string {
-	return simple(c, map[string][]string{"clone": nil, "checkout": {"-b"}, "switch": {"-c"}, "diff": nil, "commit": nil, "tag": {"-a", "-m"}, "push": nil, "add": {"-A"}, "describe": nil})
+	return simple(c, map[string][]string{"clone": nil, "checkout": {"-b"}, "switch": {"-c"}, "diff": nil, "commit": {"-am"}, "status": {"--short"}, "tag": {"-a", "-m"}, "push": nil, "add": {"-A"}, "describe": nil})
 }
 
 func simple(c command, commands map[string][]string) []string {

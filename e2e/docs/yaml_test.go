@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"ecsmesh/e2e/golden"
 	"ecsmesh/e2e/tools"
 )
 
@@ -100,7 +100,7 @@ func templates(t *testing.T) []block {
 		case "yaml":
 			all = append(all, b)
 		case "sh":
-			j := &judge{made: map[string]map[string]string{"": {}}}
+			j := &judge{root: checkout(t), made: map[string]map[string]string{"": {}}}
 			if _, err := j.read(b.String(), "", b.text); err != nil {
 				t.Errorf("%s: %v", b, err)
 			}
@@ -207,24 +207,27 @@ func lint(t *testing.T, files ...string) error {
 	return nil
 }
 
-// TestFullDefinitionIsWhatTheCommandMakes holds the two definitions of
-// docs/task-definitions.md to each other.
-func TestFullDefinitionIsWhatTheCommandMakes(t *testing.T) {
+// TestGoldenFullDefinition has the full definition of docs/task-definitions.md be
+// what the command makes of the plain one.
+func TestGoldenFullDefinition(t *testing.T) {
 	text := readFile(t, "docs", "task-definitions.md")
-	under := func(heading string) string {
-		_, text, found := strings.Cut(text, "\n## "+heading+"\n")
-		_, text, block := strings.Cut(text, "```yaml\n")
-		text, _, ended := strings.Cut(text, "```\n")
-		if !found || !block || !ended {
+	under := func(heading string) (before, block, after string) {
+		at := strings.Index(text, "\n## "+heading+"\n")
+		if at < 0 {
+			t.Fatalf("there is no %s", heading)
+		}
+		before, rest, found := strings.Cut(text[at:], "```yaml\n")
+		block, after, ended := strings.Cut(rest, "```\n")
+		if !found || !ended {
 			t.Fatalf("there is no block under %s", heading)
 		}
-		return text
+		return text[:at] + before + "```yaml\n", block, "```\n" + after
 	}
-	want, err := expanded(t, under("The plain one"))
+	_, plain, _ := under("The plain one")
+	full, err := expanded(t, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, under("The full one")); diff != "" {
-		t.Errorf("the full definition is otherwise (-want +got):\n%s", diff)
-	}
+	before, _, after := under("The full one")
+	golden.Expect(t, filepath.Join(checkout(t), "docs", "task-definitions.md"), []byte(before+strings.TrimSuffix(full, "\n")+"\n"+after))
 }
