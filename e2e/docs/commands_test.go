@@ -156,8 +156,10 @@ func TestWrongCommandsAreFound(t *testing.T) {
 type judge struct {
 	root     string
 	programs map[string]func(c command) []string // what is wrong with a command, by its program
-	made     map[string]map[string]string        // files that each document makes, with their content where it has it
-	asked    []question                          // of the real AWS CLI, and of templates
+	// made are the files that each document makes, with their content where it has
+	// that; and "function NAME", and "template of FILE" with what a file is made of.
+	made  map[string]map[string]string
+	asked []question // of the real AWS CLI, and of templates
 }
 
 // question is one that commandline.py answers.
@@ -250,7 +252,7 @@ func (j *judge) remember(document string, c command) error {
 		if err != nil {
 			return err
 		}
-		j.made[document][packaged] = string(template)
+		j.made[document][packaged], j.made[document]["template of "+packaged] = "", string(template)
 	}
 	return nil
 }

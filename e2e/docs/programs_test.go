@@ -55,6 +55,9 @@ func (j *judge) aws(c command) []string {
 func (j *judge) deploy(c command, template string, whole bool) []string {
 	document, _, _ := strings.Cut(c.where, ":")
 	if content, made := j.made[document][template]; made {
+		if content == "" {
+			content = j.made[document]["template of "+template]
+		}
 		if content == "" { // what ecsmesh-task makes of another has the same parameters
 			content = j.made[document][strings.Replace(template, "mesh-task", "task", 1)]
 		}
