@@ -197,5 +197,5 @@ func (d *docker) standIn(ctx context.Context) (remove func() error, err error) {
 	if err := d.run(ctx, image.Bytes(), "import", "-", name); err != nil {
 		return nil, fmt.Errorf("make an image of the runtime: %w", err)
 	}
-	return func() error { return d.run(context.Background(), nil, "image", "rm", "--force", name) }, nil
+	return func() error { return d.run(context.WithoutCancel(ctx), nil, "image", "rm", "--force", name) }, nil
 }
