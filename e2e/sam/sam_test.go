@@ -308,7 +308,7 @@ func TestGoldenLocalInvoke(t *testing.T) {
 
 // The macro answers as it does CloudFormation.
 func TestLocalInvokeOfTheMacro(t *testing.T) {
-	out := invoke(t, macroFunction, filepath.Join("events", "mesh-task-macro.json"))
+	out := invoke(t, macroFunction, filepath.Join("events", "macro.json"))
 	var got struct {
 		Status   string
 		Fragment struct {

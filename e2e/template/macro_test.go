@@ -190,7 +190,7 @@ func TestTheMacrosFunctionAnswers(t *testing.T) {
 		}
 		return answer
 	}
-	event := readEvent(t, "mesh-task-macro.json")
+	event := readEvent(t, "macro.json")
 	answer := invoke(event)
 	if answer.Status != "success" || answer.RequestID != event["requestId"] || answer.Fragment.Resources["WebTaskDefinitionEcsMeshPolicy"].Type != "AWS::IAM::Policy" {
 		t.Errorf("the answer is %+v", answer)

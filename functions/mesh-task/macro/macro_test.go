@@ -28,7 +28,7 @@ func handler(log *bytes.Buffer) *macro.Handler {
 // sample is the request in events.
 func sample(t *testing.T) macro.Request {
 	t.Helper()
-	content, err := os.ReadFile("../../../events/mesh-task-macro.json")
+	content, err := os.ReadFile("../../../events/macro.json")
 	if err != nil {
 		t.Fatal(err)
 	}
