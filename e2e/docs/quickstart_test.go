@@ -143,13 +143,13 @@ func newQuickStart(ctx context.Context, t *testing.T) *quickStart {
 		"AWS_REGION=" + emulator.Region, "AWS_DEFAULT_REGION=" + emulator.Region,
 		"AWS_PYTHON=" + python, "QUICK_START=" + q.dir, "REAL_MAKE=" + realMake,
 	}
-	q.pack(ctx, t, root)
+	q.pack(ctx, t)
 	return q
 }
 
 // pack does what SAM does before it deploys: it puts the functions that were built
 // into S3, and their places into the template.
-func (q *quickStart) pack(ctx context.Context, t *testing.T, root string) {
+func (q *quickStart) pack(ctx context.Context, t *testing.T) {
 	t.Helper()
 	template := readFile(t, "template.yaml")
 	functions := regexp.MustCompile(`(?m)^build-([A-Za-z]+): NAME = (.+)$`).FindAllStringSubmatch(readFile(t, "Makefile"), -1)
