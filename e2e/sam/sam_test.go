@@ -217,7 +217,7 @@ const macroFunction = "MeshTaskFunction"
 // invocations are the files of events/ that each function is for.
 var invocations = map[string][]string{
 	"DeregisterTasksFunction": {"mesh-task-essential-exited", "mesh-task-spot-stopping", "mesh-task-stopped", "mesh-task-stopping", "sqs-batch"},
-	macroFunction:             {"mesh-task-macro"},
+	macroFunction:             {"macro"},
 	"PublishServersFunction":  {"schedule", "server-task-running", "server-task-stopping"},
 	"SetupAclFunction":        {"setup-acl-create", "setup-acl-delete"},
 	"SweepFunction":           {"schedule", "sweep-override"},

@@ -38,7 +38,7 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 	// Which rules each sample is for.
 	samples := map[string][]string{
 		"mesh-task-essential-exited.json": {meshRule},
-		"macro.json":            nil, // CloudFormation sends it to the function
+		"macro.json":                      nil, // CloudFormation sends it to the function
 		"mesh-task-spot-stopping.json":    {meshRule},
 		"mesh-task-stopped.json":          {meshRule},
 		"mesh-task-stopping.json":         {meshRule},
