@@ -1,13 +1,12 @@
 package cloudwatch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 )
 
 // State is an alarm's.
@@ -16,19 +15,35 @@ type State string
 // States of an alarm. There is no INSUFFICIENT_DATA: none of ours takes missing
 // data for that.
 const (
-	OK    State = "OK"
+	Calm  State = "OK"
 	Alarm State = "ALARM"
 )
 
+// MetricAlarm is an alarm, as PutMetricAlarm has it.
+type MetricAlarm struct {
+	AlarmName, AlarmDescription string
+	Namespace, MetricName       string
+	Dimensions                  []struct{ Name, Value string }
+	Statistic                   string
+	ExtendedStatistic           string // in place of Statistic: p99
+	Period                      int    // seconds
+	EvaluationPeriods           int
+	DatapointsToAlarm           int // 0: all of them
+	Threshold                   float64
+	ComparisonOperator          string
+	TreatMissingData            string
+	AlarmActions, OKActions     []string
+}
+
 // Alarms are those of the account that cfg is for, by name.
-func Alarms(ctx context.Context, cfg aws.Config) (map[string]types.MetricAlarm, error) {
-	out, err := cloudwatch.NewFromConfig(cfg).DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{MaxRecords: aws.Int32(100)})
-	if err != nil {
+func Alarms(ctx context.Context, cfg aws.Config) (map[string]MetricAlarm, error) {
+	var out struct{ MetricAlarms []MetricAlarm }
+	if err := call(ctx, cfg, "monitoring", "GraniteServiceVersion20100801.DescribeAlarms", map[string]any{"MaxRecords": 100}, &out); err != nil {
 		return nil, fmt.Errorf("describe alarms: %w", err)
 	}
-	alarms := map[string]types.MetricAlarm{}
+	alarms := map[string]MetricAlarm{}
 	for _, alarm := range out.MetricAlarms {
-		alarms[aws.ToString(alarm.AlarmName)] = alarm
+		alarms[alarm.AlarmName] = alarm
 	}
 	return alarms, nil
 }
@@ -37,61 +52,37 @@ func Alarms(ctx context.Context, cfg aws.Config) (map[string]types.MetricAlarm, 
 // before now: ALARM, where as many of the last EvaluationPeriods breach the
 // threshold as DatapointsToAlarm says, those without data counted as
 // TreatMissingData has it.
-func (m *Metrics) StateOf(alarm types.MetricAlarm, now time.Time) (State, error) {
-	id := ID{aws.ToString(alarm.Namespace), aws.ToString(alarm.MetricName), map[string]string{}}
+func (m *Metrics) StateOf(alarm MetricAlarm, now time.Time) (State, error) {
+	id := ID{alarm.Namespace, alarm.MetricName, map[string]string{}}
 	for _, dimension := range alarm.Dimensions {
-		id.Dimensions[aws.ToString(dimension.Name)] = aws.ToString(dimension.Value)
+		id.Dimensions[dimension.Name] = dimension.Value
 	}
-	statistic := string(alarm.Statistic)
-	if alarm.ExtendedStatistic != nil && *alarm.ExtendedStatistic != "" {
-		statistic = *alarm.ExtendedStatistic
+	compare, ok := comparisons[alarm.ComparisonOperator]
+	if !ok {
+		return "", fmt.Errorf("alarm %s compares by %q, which this does not know", alarm.AlarmName, alarm.ComparisonOperator)
 	}
-	var missing bool
-	switch treat := aws.ToString(alarm.TreatMissingData); treat {
-	case "breaching":
-		missing = true
-	case "notBreaching":
-	default:
-		return "", fmt.Errorf("alarm %s treats missing data as %q, which this does not know", aws.ToString(alarm.AlarmName), treat)
+	missing, ok := map[string]bool{"breaching": true, "notBreaching": false}[alarm.TreatMissingData]
+	if !ok {
+		return "", fmt.Errorf("alarm %s treats missing data as %q, which this does not know", alarm.AlarmName, alarm.TreatMissingData)
 	}
-	periods := aws.ToInt32(alarm.EvaluationPeriods)
-	needed := periods
-	if alarm.DatapointsToAlarm != nil {
-		needed = *alarm.DatapointsToAlarm
-	}
-	period := time.Duration(aws.ToInt32(alarm.Period)) * time.Second
-	breaching := int32(0)
-	for i := range periods {
+	period := time.Duration(alarm.Period) * time.Second
+	breaching := 0
+	for i := range alarm.EvaluationPeriods {
 		from := now.Add(-time.Duration(i+1) * period)
-		value, ok := Statistic(statistic, m.Points(id, from, from.Add(period)))
-		breaches := missing
-		if ok {
-			var err error
-			if breaches, err = compare(alarm.ComparisonOperator, value, aws.ToFloat64(alarm.Threshold)); err != nil {
-				return "", fmt.Errorf("alarm %s: %w", aws.ToString(alarm.AlarmName), err)
-			}
-		}
-		if breaches {
+		value, ok := Statistic(cmp.Or(alarm.ExtendedStatistic, alarm.Statistic), m.Points(id, from, from.Add(period)))
+		if ok && compare(value, alarm.Threshold) || !ok && missing {
 			breaching++
 		}
 	}
-	if breaching >= needed {
+	if breaching >= cmp.Or(alarm.DatapointsToAlarm, alarm.EvaluationPeriods) {
 		return Alarm, nil
 	}
-	return OK, nil
+	return Calm, nil
 }
 
-func compare(operator types.ComparisonOperator, value, threshold float64) (bool, error) {
-	switch operator {
-	case types.ComparisonOperatorGreaterThanThreshold:
-		return value > threshold, nil
-	case types.ComparisonOperatorGreaterThanOrEqualToThreshold:
-		return value >= threshold, nil
-	case types.ComparisonOperatorLessThanThreshold:
-		return value < threshold, nil
-	case types.ComparisonOperatorLessThanOrEqualToThreshold:
-		return value <= threshold, nil
-	default:
-		return false, fmt.Errorf("comparison %s is none that this knows", operator)
-	}
+var comparisons = map[string]func(value, threshold float64) bool{
+	"GreaterThanThreshold":          func(value, threshold float64) bool { return value > threshold },
+	"GreaterThanOrEqualToThreshold": func(value, threshold float64) bool { return value >= threshold },
+	"LessThanThreshold":             func(value, threshold float64) bool { return value < threshold },
+	"LessThanOrEqualToThreshold":    func(value, threshold float64) bool { return value <= threshold },
 }

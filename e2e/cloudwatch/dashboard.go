@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 )
 
 // Dashboard is a dashboard's body, as far as ours has it:
@@ -99,11 +98,12 @@ func (s *Series) UnmarshalJSON(data []byte) error {
 
 // ReadDashboard reads a dashboard of the account that cfg is for.
 func ReadDashboard(ctx context.Context, cfg aws.Config, name string) (Dashboard, error) {
-	out, err := cloudwatch.NewFromConfig(cfg).GetDashboard(ctx, &cloudwatch.GetDashboardInput{DashboardName: &name})
+	var out struct{ DashboardBody string }
+	err := call(ctx, cfg, "monitoring", "GraniteServiceVersion20100801.GetDashboard", map[string]any{"DashboardName": name}, &out)
 	if err != nil {
 		return Dashboard{}, fmt.Errorf("read dashboard %s: %w", name, err)
 	}
-	d, err := ParseDashboard([]byte(aws.ToString(out.DashboardBody)))
+	d, err := ParseDashboard([]byte(out.DashboardBody))
 	if err != nil {
 		return d, fmt.Errorf("read dashboard %s: %w", name, err)
 	}

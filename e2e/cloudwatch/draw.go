@@ -124,7 +124,7 @@ func (p *pen) alarms(properties Properties) {
 	width := (p.box.w - 24) / across
 	for i, arn := range properties.Alarms {
 		name := arn[strings.LastIndexByte(arn, ':')+1:]
-		state := cmp.Or(p.view.States[name], OK)
+		state := cmp.Or(p.view.States[name], Calm)
 		x, y := 12+float64(i%across)*width, headRoom+4+float64(i/across)*(height+8)
 		fmt.Fprintf(p.b, `<rect class="%s" x="%.1f" y="%.1f" width="54" height="%g" rx="3"/>`, strings.ToLower(string(state)), x, y, height)
 		fmt.Fprintf(p.b, `<text class="state" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n", x+27, y+17, state)
