@@ -12,14 +12,21 @@ import (
 
 // draw writes the picture of what has happened so far.
 func (s *story) draw() error {
-	p := s.compose()
-	// Two demos at once each leave a whole picture.
-	file, err := os.CreateTemp(filepath.Dir(s.picture), "picture-")
-	if err != nil {
+	var svg strings.Builder
+	if err := s.compose().writeTo(&svg); err != nil {
 		return fmt.Errorf("draw the picture: %w", err)
 	}
+	return write(s.picture, svg.String())
+}
+
+// write writes a picture. Two demos at once each leave a whole one.
+func write(path, svg string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), "picture-")
+	if err != nil {
+		return fmt.Errorf("write the picture: %w", err)
+	}
 	defer os.Remove(file.Name()) // gone after the rename
-	err = p.writeTo(file)
+	_, err = file.WriteString(svg)
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
@@ -27,10 +34,10 @@ func (s *story) draw() error {
 		err = os.Chmod(file.Name(), 0o644)
 	}
 	if err == nil {
-		err = os.Rename(file.Name(), s.picture)
+		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("draw the picture: %w", err)
+		return fmt.Errorf("write the picture: %w", err)
 	}
 	return nil
 }

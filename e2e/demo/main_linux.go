@@ -32,8 +32,11 @@ import (
 	"ecsmesh/e2e/tools"
 )
 
-// pictureFile is where the picture goes, below the root of the checkout.
-const pictureFile = "dist/demo-timeline.svg"
+// Where the pictures go, below the root of the checkout.
+const (
+	pictureFile   = "dist/demo-timeline.svg"
+	dashboardFile = "dist/demo-dashboard.svg"
+)
 
 func main() {
 	// The first Ctrl-C ends the demo in order, the second one at once: then
@@ -77,7 +80,7 @@ func run(ctx context.Context, getenv func(string) string, out *printer, own *own
 		fmt.Fprintf(os.Stderr, "The demo can't run here: %v.\n", err)
 		return 1
 	}
-	s := &story{out: out, dir: dir, keep: getenv("KEEP") == "1", secure: getenv("SECURE") == "1", picture: filepath.Join(root, pictureFile), own: own}
+	s := &story{out: out, dir: dir, keep: getenv("KEEP") == "1", secure: getenv("SECURE") == "1", picture: filepath.Join(root, pictureFile), dashboard: filepath.Join(root, dashboardFile), own: own}
 	err = s.tell(ctx)
 	switch {
 	case errors.Is(err, errLookedAround):
@@ -104,6 +107,7 @@ func run(ctx context.Context, getenv func(string) string, out *printer, own *own
 		fmt.Sprintf("%s, %d requests, 0 failed but for %d while the catalog was empty. Everything is stopped and cleaned up.",
 			brief(time.Since(out.start)), len(s.requests), len(lab.Failures(s.requests))),
 		"The same as a picture:  "+s.picture,
+		"CloudWatch's dashboard: "+s.dashboard,
 		"To look around in it:   make demo KEEP=1",
 		"With TLS and ACLs:      make demo SECURE=1")
 	return 0

@@ -28,14 +28,17 @@ const (
 
 // story is the demo: what it runs and what it has seen so far.
 type story struct {
-	out     *printer
-	dir     string
-	keep    bool
-	secure  bool
-	picture string
-	own     *ownTasks // nil: the example's tasks are the story's
+	out       *printer
+	dir       string
+	keep      bool
+	secure    bool
+	picture   string // its file
+	dashboard string // and CloudWatch's
+	own       *ownTasks // nil: the example's tasks are the story's
 
 	lab         *lab.Lab
+	monitoring  *lab.Monitoring
+	unwatch     func() error
 	servers     []*actor
 	web         *actor
 	lost        *actor // whose end nobody hears of
@@ -107,7 +110,7 @@ func (s *story) tell(ctx context.Context) (err error) {
 	if s.secure {
 		steps = append(steps, s.tryWithStolenToken, s.revokeTokens)
 	}
-	if err := s.play(ctx, append(steps, s.wipeCatalog, s.lookAround, s.stopAll)...); err != nil {
+	if err := s.play(ctx, append(steps, s.wipeCatalog, s.lookAround, s.stopAll, s.drawDashboard)...); err != nil {
 		return err
 	}
 	return s.draw()
@@ -136,6 +139,7 @@ func (s *story) setTheStage(ctx context.Context) error {
 	if s.lab, err = lab.Start(ctx, lab.Options{Dir: s.dir, Events: s.deliver, Secure: s.secure}); err != nil {
 		return err
 	}
+	s.watch(ctx)
 	s.out.line("template.yaml is deployed on the emulator, with the real Lambdas    %s", brief(time.Since(begun)))
 	begun = time.Now()
 	if err := s.startServers(ctx); err != nil {

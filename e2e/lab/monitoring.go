@@ -88,16 +88,45 @@ func lambdaMetric(name, function string) cloudwatch.ID {
 	return cloudwatch.ID{Namespace: "AWS/Lambda", Name: name, Dimensions: map[string]string{"FunctionName": function}}
 }
 
+// WatchQueues looks at the queues every second, until ctx ends.
+func (m *Monitoring) WatchQueues(ctx context.Context) error {
+	empty := time.Now()
+	for {
+		now := time.Now()
+		waiting, err := m.lookAtQueues(ctx, now, empty)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !waiting {
+			empty = now
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // LookAtQueues adds how many messages wait in each queue at a time, and how old
 // the oldest is, which was sent at a time that the emulator doesn't tell.
 func (m *Monitoring) LookAtQueues(ctx context.Context, at, oldest time.Time) error {
+	_, err := m.lookAtQueues(ctx, at, oldest)
+	return err
+}
+
+// lookAtQueues tells, too, whether events wait.
+func (m *Monitoring) lookAtQueues(ctx context.Context, at, oldest time.Time) (waiting bool, err error) {
 	for _, output := range queues {
 		url := m.lab.Outputs[output]
 		out, err := sqs.NewFromConfig(m.lab.Emulator.Config()).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 			QueueUrl: &url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
 		})
 		if err != nil {
-			return fmt.Errorf("look at %s: %w", output, err)
+			return false, fmt.Errorf("look at %s: %w", output, err)
 		}
 		put := func(metric string, value float64) {
 			name := url[strings.LastIndexByte(url, '/')+1:]
@@ -105,15 +134,16 @@ func (m *Monitoring) LookAtQueues(ctx context.Context, at, oldest time.Time) err
 		}
 		visible, err := strconv.Atoi(out.Attributes["ApproximateNumberOfMessages"])
 		if err != nil {
-			return fmt.Errorf("look at %s: %w", output, err)
+			return false, fmt.Errorf("look at %s: %w", output, err)
 		}
 		put("ApproximateNumberOfMessagesVisible", float64(visible))
-		if visible == 0 && out.Attributes["ApproximateNumberOfMessagesNotVisible"] == "0" {
-			oldest = at
+		age := 0.0
+		if visible > 0 || out.Attributes["ApproximateNumberOfMessagesNotVisible"] != "0" {
+			age, waiting = at.Sub(oldest).Seconds(), true
 		}
-		put("ApproximateAgeOfOldestMessage", at.Sub(oldest).Seconds())
+		put("ApproximateAgeOfOldestMessage", age)
 	}
-	return nil
+	return waiting, nil
 }
 
 // Dashboard is the stack's, as CloudWatch has it.
