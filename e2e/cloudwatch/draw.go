@@ -120,7 +120,7 @@ func wrap(text string, width int) []string {
 
 func (p *pen) alarms(properties Properties) {
 	p.text("title", 12, 20, properties.Title)
-	const across, height = 5, 26.0
+	const across, height = 4, 26.0
 	width := (p.box.w - 24) / across
 	for i, arn := range properties.Alarms {
 		name := arn[strings.LastIndexByte(arn, ':')+1:]
