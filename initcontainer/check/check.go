@@ -168,14 +168,18 @@ func (r Run) run(ctx context.Context, probed chan<- error) {
 	}
 }
 
-func (r Run) task() (Task, error) {
+func (r Run) task() (Task, error) { return ReadTask(r.Volume) }
+
+// ReadTask reads what the init container left on the volume. Where there is
+// nothing, the error is fs.ErrNotExist.
+func ReadTask(shared volume.Volume) (Task, error) {
 	var task Task
-	err := volume.ReadJSON(r.Volume.Task(), &task)
+	err := volume.ReadJSON(shared.Task(), &task)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("the task is not registered: %w; let the container ecsmesh-init run before Envoy's", err)
 	}
 	if err == nil && !task.whole() {
-		err = fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", r.Volume.Task())
+		err = fmt.Errorf("read %s: it is not what the container ecsmesh-init wrote; replace the task", shared.Task())
 	}
 	return task, err
 }

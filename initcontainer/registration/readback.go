@@ -178,17 +178,22 @@ func (e *SuccessorError) Error() string {
 	return fmt.Sprintf("node %s registered later with this task's address %s", e.Node, e.Address)
 }
 
+// Neighbours are the other tasks' nodes that have this task's address.
+func (r Registration) Neighbours(ctx context.Context, servers servers) (others []*api.Node, err error) {
+	err = servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		others, err = r.sharesAddress(ctx, client)
+		return err
+	})
+	return others, err
+}
+
 // Restore registers again what Consul lost, with the checks as they are in r:
 // a task that takes traffic goes on doing so. Tags that others may change stay
 // as found. It removes nothing, as an init container may: after hours, a task
 // can't be sure that it is the one that lives. It returns a *SuccessorError, and
 // writes nothing, where it is not. After another error, a part may be written.
 func (r Registration) Restore(ctx context.Context, servers servers, found Found) error {
-	var others []*api.Node
-	err := servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
-		others, err = r.sharesAddress(ctx, client)
-		return err
-	})
+	others, err := r.Neighbours(ctx, servers)
 	if err != nil {
 		return err
 	}

@@ -48,9 +48,11 @@ type Task struct {
 
 // Container is one container of the task.
 type Container struct {
-	Name     string
-	Health   *Health // nil where the container has no health check
-	Networks []Network
+	Name        string
+	KnownStatus string
+	ExitCode    *int    // nil, unless it has ended
+	Health      *Health // nil where the container has no health check
+	Networks    []Network
 }
 
 // Health is what a container's health check said last.

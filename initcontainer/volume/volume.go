@@ -123,6 +123,13 @@ func (v Volume) PrepareClient(user int) error {
 	return nil
 }
 
+// Open are the folders that everybody who mounts the volume may write to, with
+// OpenMode.
+func (v Volume) Open() []string { return []string{filepath.Dir(v.Lock()), v.Live()} }
+
+// OpenMode is the mode of the Open folders.
+const OpenMode fs.FileMode = shared
+
 // GiveTo has the volume belong to the user who is to write to it, unless that may
 // write already. One that isn't there is left to Prepare.
 func (v Volume) GiveTo(user int) error {
@@ -148,7 +155,7 @@ func (v Volume) Prepare() error {
 	if err := os.MkdirAll(filepath.Dir(v.Binary()), executable); err != nil {
 		return v.explain("create a folder on", err)
 	}
-	for _, folder := range []string{filepath.Dir(v.Lock()), v.Live()} {
+	for _, folder := range v.Open() {
 		if err := os.MkdirAll(folder, shared); err != nil {
 			return v.explain("create a folder on", err)
 		}

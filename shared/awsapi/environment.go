@@ -57,7 +57,7 @@ func provider(getenv func(string) string) (aws.CredentialsProvider, error) {
 		return aws.NewCredentialsCache(ec2rolecreds.New()), nil
 	}
 	if !mayHaveCredentials(at) {
-		return nil, fmt.Errorf("get AWS credentials: AWS_CONTAINER_CREDENTIALS_FULL_URI is %q; want https, or a loopback address or one of ECS", at)
+		return nil, fmt.Errorf("%w: AWS_CONTAINER_CREDENTIALS_FULL_URI is %q; want https, or a loopback address or one of ECS", ErrCredentials, at)
 	}
 	return aws.NewCredentialsCache(endpointcreds.New(at, func(o *endpointcreds.Options) {
 		o.AuthorizationToken = getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")

@@ -146,14 +146,17 @@ func (e *sendError) Unwrap() error { return e.error }
 // ConnectionError is what the SDK's retries look at.
 func (e *sendError) ConnectionError() bool { return true }
 
+// ErrCredentials marks errors for which nobody gave this process credentials.
+var ErrCredentials = errors.New("get AWS credentials")
+
 // Credentials are those to sign with.
 func Credentials(ctx context.Context, sdk aws.Config) (aws.Credentials, error) {
 	if sdk.Credentials == nil {
-		return aws.Credentials{}, errors.New("get AWS credentials: the configuration has none")
+		return aws.Credentials{}, fmt.Errorf("%w: the configuration has none", ErrCredentials)
 	}
 	credentials, err := sdk.Credentials.Retrieve(ctx)
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("get AWS credentials: %w", err)
+		return aws.Credentials{}, fmt.Errorf("%w: %w", ErrCredentials, err)
 	}
 	return credentials, nil
 }

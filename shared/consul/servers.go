@@ -73,7 +73,7 @@ func NewServers(addrs []netip.Addr, opts Options) (*Servers, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("reach Consul: the list of servers is empty")
 	}
-	secured, err := opts.TLS.config()
+	secured, err := opts.TLS.Config()
 	if err != nil {
 		return nil, fmt.Errorf("reach Consul by TLS: %w", err)
 	}

@@ -43,8 +43,9 @@ func Certificates(text string) (string, error) {
 	return string(certificates), nil
 }
 
-// config is nil for servers without TLS.
-func (t *TLS) config() (*tls.Config, error) {
+// Config is how a client of the servers speaks TLS to them; nil for servers
+// without.
+func (t *TLS) Config() (*tls.Config, error) {
 	if t == nil {
 		return nil, nil
 	}

@@ -138,7 +138,7 @@ func refusal(err error, credentials aws.Credentials) error {
 	case !errors.As(err, &answer):
 		return err
 	case unknown(err):
-		answer.Body = "Consul has no such auth method"
+		answer.Body = noMethod
 	case answer.Code == http.StatusForbidden:
 		answer.Body = "no binding rule gives this role anything: " + answer.Body
 	case answer.Code == http.StatusInternalServerError && refused(answer.Body):
@@ -148,6 +148,16 @@ func refusal(err error, credentials aws.Credentials) error {
 		answer.Body = strings.ReplaceAll(answer.Body, credentials.SessionToken, "(session token)")
 	}
 	return answer
+}
+
+// noMethod stands for Consul's "ACL not found", which is its word for unknown
+// tokens as well.
+const noMethod = "Consul has no such auth method"
+
+// MethodUnknown tells whether a login failed for a name that no auth method has.
+func MethodUnknown(err error) bool {
+	var answer api.StatusError
+	return errors.As(err, &answer) && answer.Body == noMethod
 }
 
 // unknown recognises what Consul says of a token, or auth method, that it
