@@ -16,6 +16,8 @@ import (
 
 	"ecsmesh/initcontainer/check"
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/doctor"
+	"ecsmesh/initcontainer/doctor/facts"
 	"ecsmesh/initcontainer/entrypoint"
 	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/register"
@@ -51,6 +53,12 @@ Commands:
              shutdown together
   servers    print the addresses of the Consul servers, as check keeps them:
              for consul-dataplane, which runs it
+  doctor [-json]
+             name the first thing that is wrong with this task, and what to do:
+             run it by ECS Exec in any container that mounts the volume, or as
+             the command of the init container. It changes nothing, and takes
+             10s at most. Exit code 0: nothing is wrong, 1: something is, 2:
+             that can't be told
   schema     print the JSON Schema of the configuration, for editors
   version    print the version
   help       print this
@@ -103,6 +111,15 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 			return code
 		}
 		err = runServers(stdout)
+	case "doctor":
+		asJSON := flags.Bool("json", false, "")
+		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
+			return code
+		}
+		var code int
+		if code, err = runDoctor(*asJSON, getenv, stdout); err == nil {
+			return code
+		}
 	case "schema":
 		if code, end := parse(flags, args, stdout, stderr, more(flags)); end {
 			return code
@@ -213,6 +230,16 @@ func runCheck(run check.Run, log io.Writer) error {
 	run.Volume = volume.OfBinary(executable)
 	run.Log = slog.New(slog.NewTextHandler(log, nil))
 	return run.Do(ctx)
+}
+
+func runDoctor(asJSON bool, getenv func(string) string, stdout io.Writer) (code int, err error) {
+	ctx, stop := untilAskedToEnd()
+	defer stop()
+	executable, err := os.Executable()
+	if err != nil {
+		return exitFailure, fmt.Errorf("find this program's own file: %w", err)
+	}
+	return doctor.Run(ctx, facts.Source{Volume: volume.OfBinary(executable), Getenv: getenv}, asJSON, stdout)
 }
 
 // runServers prints addresses and nothing else, whatever the log level:

@@ -81,7 +81,7 @@ func (a *asking) token(ctx context.Context) (logout func(context.Context)) {
 		a.askToken(ctx)
 	}
 	due := a.facts.State.Memory.RenewAt
-	late := !due.IsZero() && a.facts.Now.Sub(due) > overdue
+	late := !due.IsZero() && a.facts.Now.Sub(due) > Overdue
 	if source.Login != nil && (a.secret == "" && found.Err == nil || found.AskErr != nil || late) {
 		logout = a.logIn(ctx, *source.Login, source.Region)
 	}

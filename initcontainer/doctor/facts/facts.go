@@ -165,7 +165,7 @@ type Login struct {
 // Right is one that the task's token has to have.
 type Right struct {
 	Resource, Access, Segment string // service, write, api
-	Allowed                   bool `json:"-"`
+	Allowed                   bool   `json:"-"`
 }
 
 // Registration is what Consul has of the task.
@@ -227,3 +227,6 @@ type Application struct {
 	Results []check.Result // of the service's checks, now
 	Err     error          // what this user may not read of them
 }
+
+// Live tells whether Envoy has all of its configuration.
+func (e Envoy) Live() bool { return e.State.State == admin.Live }

@@ -53,9 +53,9 @@ const (
 	// loginTime bounds a login, for which Consul asks AWS.
 	loginTime = 2500 * time.Millisecond
 
-	// overdue is how long after its time a token may be renewed before somebody
+	// Overdue is how long after its time a token may be renewed before somebody
 	// should look why it isn't.
-	overdue = 10 * time.Minute
+	Overdue = 10 * time.Minute
 )
 
 // Source is where facts are gathered from.
