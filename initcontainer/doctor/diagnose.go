@@ -118,7 +118,10 @@ func (e *examination) configuration() {
 func (e *examination) metadata() {
 	found := e.Metadata
 	running := e.State.Task != nil // a task that is in the mesh needs them rarely
-	const consequence = "; health is told to Consul without, but the task would not be registered again if Consul lost it"
+	consequence := ""
+	if running {
+		consequence = "; health is told to Consul without, but the task would not be registered again if Consul lost it"
+	}
 	switch {
 	case found.Missing:
 		e.later(running, MetadataMissing, found.Err.Error()+consequence, "run this in a container of an ECS task, by ECS Exec; in a task, use Fargate platform 1.4.0 or ECS agent 1.39.0, or later")

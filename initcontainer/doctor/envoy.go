@@ -74,6 +74,8 @@ func (e *examination) stream() {
 		updated = "the last update was " + e.ago(stream.Updated)
 	}
 	switch {
+	case stream.Connected && stream.Updated.IsZero():
+		e.ok("it is connected to Consul, which has sent nothing yet")
 	case stream.Connected:
 		e.ok("it is connected to Consul; %s", updated)
 	case stream.Known:

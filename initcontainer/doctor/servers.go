@@ -82,7 +82,7 @@ func addresses(list *facts.Parameter) string {
 // unanswered tells whether nobody answered at all.
 func unanswered(err error) bool {
 	var network *net.OpError
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) || errors.Is(err, io.EOF)
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func (e *examination) ca() {
@@ -187,6 +187,8 @@ func (e *examination) explain(port facts.Port) string {
 		return "no connection in time, as with a security group or a route that is missing, or a dead server"
 	case timedOut(port.Err):
 		return "it accepts connections and does not answer in time"
+	case errors.Is(port.Err, io.EOF), errors.Is(port.Err, io.ErrUnexpectedEOF), errors.Is(port.Err, syscall.ECONNRESET):
+		return "it ends connections without an answer"
 	case port.Err != nil:
 		return innermost(port.Err).Error()
 	case port.Status != http.StatusOK:

@@ -116,7 +116,6 @@ type CA struct {
 type Port struct {
 	Address   string // host:port
 	Connected bool
-	Secured   bool  // TLS, and the certificate is as it should be
 	Err       error // of the connection, of TLS, or of the question
 
 	// The following are of HTTP.

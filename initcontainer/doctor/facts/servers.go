@@ -199,7 +199,7 @@ func (g *gathering) tryPorts(ctx context.Context) {
 	var trying sync.WaitGroup
 	for i, addr := range found.Addrs {
 		trying.Go(func() {
-			found.HTTP[i] = tryPort(ctx, addr, found.HTTPPort, g.secured.http)
+			found.HTTP[i] = tryPort(ctx, addr, found.HTTPPort, g.secured.http, nil)
 			port := &found.HTTP[i]
 			switch {
 			case port.Err == nil:
@@ -208,7 +208,7 @@ func (g *gathering) tryPorts(ctx context.Context) {
 				readClock(ctx, port)
 			}
 		})
-		trying.Go(func() { found.GRPC[i] = tryPort(ctx, addr, found.GRPCPort, withHTTP2(g.secured.grpc)) })
+		trying.Go(func() { found.GRPC[i] = tryPort(ctx, addr, found.GRPCPort, withHTTP2(g.secured.grpc), greet) })
 	}
 	trying.Wait()
 }
@@ -223,8 +223,8 @@ func withHTTP2(secured *tls.Config) *tls.Config {
 	return secured
 }
 
-// tryPort connects as ecsmesh and Envoy do.
-func tryPort(ctx context.Context, addr netip.Addr, number int, secured *tls.Config) Port {
+// tryPort connects as ecsmesh and Envoy do, and then may say something.
+func tryPort(ctx context.Context, addr netip.Addr, number int, secured *tls.Config, say func(net.Conn) error) Port {
 	port := Port{Address: net.JoinHostPort(addr.String(), strconv.Itoa(number))}
 	var conn net.Conn
 	if conn, port.Err = (&net.Dialer{}).DialContext(ctx, "tcp", port.Address); port.Err != nil {
@@ -232,16 +232,45 @@ func tryPort(ctx context.Context, addr netip.Addr, number int, secured *tls.Conf
 	}
 	defer conn.Close()
 	port.Connected = true
-	if secured == nil {
-		return port
+	if end, bounded := ctx.Deadline(); bounded {
+		_ = conn.SetDeadline(end) // of a connection that is open
 	}
-	secured = secured.Clone()
-	if secured.ServerName == "" {
-		secured.ServerName = addr.String() // which VerifyConnection doesn't look at
+	if secured != nil {
+		secured = secured.Clone()
+		if secured.ServerName == "" {
+			secured.ServerName = addr.String() // which VerifyConnection doesn't look at
+		}
+		safe := tls.Client(conn, secured)
+		if port.Err = safe.HandshakeContext(ctx); port.Err != nil {
+			return port
+		}
+		conn = safe
 	}
-	port.Err = tls.Client(conn, secured).HandshakeContext(ctx)
-	port.Secured = port.Err == nil
+	if say != nil {
+		port.Err = say(conn)
+	}
 	return port
+}
+
+// greet begins HTTP/2, in which gRPC travels, and waits for the server to do so,
+// too: both begin with their settings. Who accepts connections may still not be
+// there.
+func greet(conn net.Conn) error {
+	const (
+		preface    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+		noSettings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // length, type, flags, stream
+	)
+	if _, err := io.WriteString(conn, preface+noSettings); err != nil {
+		return err
+	}
+	var frame [len(noSettings)]byte
+	if _, err := io.ReadFull(conn, frame[:]); err != nil {
+		return err
+	}
+	if frame[3] != noSettings[3] {
+		return errors.New("it does not speak HTTP/2, and so no gRPC")
+	}
+	return nil
 }
 
 // askLeader asks a server who leads, as anybody may, and for the time.
