@@ -59,7 +59,7 @@ func (e *examination) wrong(cause Cause, fact, do string) {
 // later is wrong, but no reason for anything that is wrong now.
 func (e *examination) later(harmless bool, cause Cause, fact, do string) {
 	e.wrong(cause, fact, do)
-	e.found[len(e.found)-1].late = harmless
+	e.found[len(e.found)-1].Later = harmless
 }
 
 // registered is what the init container registered; nil is not known.

@@ -25,8 +25,10 @@ type Finding struct {
 	Fact  string `json:"fact"`
 	Do    string `json:"do,omitempty"` // what to do about it
 
+	// Later tells that it does no harm yet.
+	Later bool `json:"later,omitempty"`
+
 	cause Cause
-	late  bool
 }
 
 // Section is what was found out about one thing. Sections come in the order in
@@ -74,8 +76,8 @@ func (r *Report) settle() {
 // before tells whether a finding explains another one, and not the reverse. What
 // does harm only later explains nothing of what is wrong now.
 func (f Finding) before(other Finding) bool {
-	if f.late != other.late {
-		return other.late
+	if f.Later != other.Later {
+		return other.Later
 	}
 	return f.cause < other.cause
 }
@@ -89,6 +91,9 @@ func worst(found map[State]bool) State {
 	}
 	return OK
 }
+
+// heading is what is wrong as the beginning of a sentence.
+func heading(wrong string) string { return strings.ToUpper(wrong[:1]) + wrong[1:] }
 
 // WriteJSON writes the report for machines.
 func (r Report) WriteJSON(to io.Writer) error {
@@ -106,7 +111,10 @@ func (r Report) WriteText(to io.Writer) error {
 		fmt.Fprintf(&text, "The first thing that is wrong: %s.\n", r.First.Wrong)
 		fmt.Fprintf(&text, "Found: %s\n", r.First.Fact)
 		fmt.Fprintf(&text, "To do: %s\n", r.First.Do)
-		fmt.Fprintf(&text, "The runbook has more under: %s\n", r.First.Wrong)
+		if r.First.Later {
+			text.WriteString("It does no harm yet, and nothing else is wrong.\n")
+		}
+		fmt.Fprintf(&text, "docs/runbook.md has more under: %s\n", heading(r.First.Wrong))
 	case r.State == Unknown:
 		text.WriteString("Nothing is wrong as far as can be seen from here; what is not known is below.\n")
 	default:
