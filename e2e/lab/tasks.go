@@ -44,7 +44,7 @@ func (l *Lab) defineMeshTask(name string) func(context.Context, netip.Addr) (ecs
 	output := map[string]string{"web": "WebTaskDefinition", "api": "ApiTaskDefinition"}[name]
 	return func(ctx context.Context, address netip.Addr) (ecs.TaskDefinition, error) {
 		parameters := l.taskParameters(address)
-		maps.Copy(parameters, map[string]string{"AppImage": appImage, "WebDesiredCount": "0", "ApiDesiredCount": "0"})
+		maps.Copy(parameters, map[string]string{"AppImage": appImage, "WebDesiredCount": "0", "ApiDesiredCount": "0", "EnableExecuteCommand": "ENABLED"})
 		return l.define(ctx, MeshStack, "mesh-tasks.yaml", parameters, output)
 	}
 }
