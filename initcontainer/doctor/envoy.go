@@ -14,8 +14,9 @@ import (
 // newestNeeded is the Envoy that ACL tokens need: its minor version of 1.
 const newestNeeded = 34
 
-// expiringShare is the share of a certificate's life that is left when somebody
-// should look why Consul has not sent another: it does by half of it and more.
+// expiringShare is the part of a certificate's life, one in so many, that is left
+// when somebody should look why Consul has not sent another: it does when six to
+// nine tenths are over.
 const expiringShare = 10
 
 func (e *examination) envoy() {
