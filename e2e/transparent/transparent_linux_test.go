@@ -47,7 +47,7 @@ func TestTransparentProxy(t *testing.T) {
 	if diff := cmp.Diff(once, web.rules(t)); diff != "" {
 		t.Errorf("applied twice (-once +twice):\n%s", diff)
 	}
-	web.startEnvoy(t)
+	envoy := web.startEnvoy(t)
 	backend.startEnvoy(t)
 	for range 3 {
 		if code, log := web.check(); code != 0 || strings.Contains(log, "level=WARN") || strings.Contains(log, "level=ERROR") {
@@ -94,6 +94,25 @@ func TestTransparentProxy(t *testing.T) {
 			})
 		}
 	})
+	t.Run("doctor", func(t *testing.T) { expectDoctor(t, web, envoy) })
+}
+
+// expectDoctor has doctor ask Consul itself, though everybody's connections but
+// those of Envoy's user go to Envoy, which is killed.
+func expectDoctor(t *testing.T, web *task, envoy *exec.Cmd) {
+	t.Helper()
+	for _, user := range []uint32{0, envoyUser} {
+		if code, said := web.execute(user, "doctor"); code != 0 || !strings.HasPrefix(said, "Nothing is wrong.\n") {
+			t.Errorf("user %d: exit %d:\n%s", user, code, said)
+		}
+	}
+	_ = envoy.Process.Kill()
+	_ = envoy.Wait()
+	for _, user := range []uint32{0, envoyUser, application} {
+		if code, said := web.execute(user, "doctor"); code != 1 || !strings.HasPrefix(said, "The first thing that is wrong: Envoy does not run.\n") {
+			t.Errorf("user %d: exit %d:\n%s", user, code, said)
+		}
+	}
 }
 
 // expectByMesh has the application ask, in plain HTTP, and Envoy of the other

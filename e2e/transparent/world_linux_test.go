@@ -240,10 +240,13 @@ func (k *task) startEnvoy(t *testing.T) *exec.Cmd {
 }
 
 // check is the health check of Envoy's container.
-func (k *task) check() (code int, log string) {
-	command := exec.Command(filepath.Join(k.volume(), "bin", "ecsmesh-init"), "check", "-refresh", "1s")
+func (k *task) check() (code int, log string) { return k.execute(envoyUser, "check", "-refresh", "1s") }
+
+// execute runs the program that is on the volume in another container, as a user.
+func (k *task) execute(user uint32, arguments ...string) (code int, log string) {
+	command := exec.Command(filepath.Join(k.volume(), "bin", "ecsmesh-init"), arguments...)
 	command.Env, command.Dir = k.environment(), "/"
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: envoyUser, Gid: envoyUser}}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	var output []byte
 	err := k.Do(func() (err error) {
 		output, err = command.CombinedOutput()

@@ -86,7 +86,7 @@ const (
 func (c Cause) String() string { return words[c] }
 
 // words are short, and never change with what was found.
-var words = [causes]string{
+var words = [causes]string{ //nolint:gosec // they name credentials, and are none
 	ConfigurationInvalid: "the configuration is invalid",
 	TaskStopping:         "ECS is stopping the task",
 	AddressMissing:       "the task has no address of its own",

@@ -24,7 +24,10 @@ func (e *examination) servers() {
 	e.list()
 	e.ca()
 	if e.Redirected != nil {
-		e.unknown("this user's connections go through Envoy, so what they meet may not be what the mesh does: %s; run this as Envoy's user", e.Redirected)
+		e.unknown("this user's connections go through Envoy, so where they end says nothing of the servers: %s; run this as root or as Envoy's user", e.Redirected)
+		if !e.reached() {
+			return
+		}
 	}
 	if len(e.Servers.Addrs) == 0 {
 		if e.State.Task == nil && !e.Configuration.Given {
@@ -64,6 +67,8 @@ func (e *examination) list() {
 		e.later(harmless, ListMissing, err.Error(), "see whether publish-servers runs and finds a Consul server (its log, and the metrics NoUsableServer and ServersPublished), and whether its ServersParameterName is "+name+" in this Region")
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, "AccessDenied"):
 		e.later(harmless, ListForbidden, err.Error(), "allow ssm:GetParameter of "+name+" in the task's role, and in the policy of the VPC endpoint of SSM if there is one")
+	case e.Redirected != nil && unanswered(err):
+		e.unknown("%s", err)
 	case errors.As(err, &refused) || unanswered(err):
 		e.later(harmless, ListUnread, err.Error(), "let the task reach SSM by HTTPS: by a NAT gateway, or a VPC endpoint com.amazonaws.<region>.ssm whose security group lets the task in")
 	default:

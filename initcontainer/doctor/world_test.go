@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -374,24 +373,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// refuses wants the init container to fail.
-func (k *task) refuses(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	cfg, err := config.Read(k.getenv)
-	must(t, err)
-	endpoint, err := taskmeta.FromEnvironment(k.getenv)
-	must(t, err)
-	own, err := os.Executable()
-	must(t, err)
-	r := register.Registrar{Config: cfg, Metadata: endpoint, Binary: own, Deadline: time.Second, Log: slog.New(slog.DiscardHandler)}
-	if err := r.Run(ctx); err == nil {
-		t.Fatal("the init container registered the task")
-	}
-	k.set(func() { k.exitCode = "1" })
 }
 
 // deaf is an address at which connections are neither taken nor refused.

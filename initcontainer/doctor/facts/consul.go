@@ -8,9 +8,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,16 +38,11 @@ type asking struct {
 // openConsul prepares questions to the servers that answer; false where none
 // does, or it isn't known what to ask for.
 func (g *gathering) openConsul() (*asking, bool) {
-	var addrs []netip.Addr
-	a := &asking{gathering: g}
-	for i, port := range g.facts.Servers.HTTP {
-		if port.Answered() {
-			addrs, a.address = append(addrs, g.facts.Servers.Addrs[i]), port.Address
-		}
-	}
+	addrs := g.answering()
 	if len(addrs) == 0 || g.registered == nil {
 		return nil, false
 	}
+	a := &asking{gathering: g, address: net.JoinHostPort(addrs[0].String(), strconv.Itoa(g.facts.Servers.HTTPPort))}
 	var err error
 	a.servers, err = consul.NewServers(addrs, consul.Options{
 		Port: g.facts.Servers.HTTPPort, TLS: g.secured.httpTLS, AttemptTimeout: attemptTime, Tenancy: g.registered.Tenancy(),
@@ -172,7 +169,7 @@ func (a *asking) logIn(ctx context.Context, method login.Method, region string) 
 	}
 	limited, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	servers, err := consul.NewServers(a.addrs(), consul.Options{
+	servers, err := consul.NewServers(a.answering(), consul.Options{
 		Port: a.facts.Servers.HTTPPort, TLS: a.secured.httpTLS, AttemptTimeout: loginTime, Tenancy: a.registered.Tenancy(),
 	})
 	if err != nil {
@@ -206,11 +203,12 @@ func (a *asking) logIn(ctx context.Context, method login.Method, region string) 
 	}
 }
 
-func (a *asking) addrs() []netip.Addr {
+// answering are the servers that answered.
+func (g *gathering) answering() []netip.Addr {
 	var addrs []netip.Addr
-	for i, port := range a.facts.Servers.HTTP {
+	for i, port := range g.facts.Servers.HTTP {
 		if port.Answered() {
-			addrs = append(addrs, a.facts.Servers.Addrs[i])
+			addrs = append(addrs, g.facts.Servers.Addrs[i])
 		}
 	}
 	return addrs

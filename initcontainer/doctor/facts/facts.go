@@ -110,6 +110,7 @@ type Parameter struct {
 type CA struct {
 	Parameter string
 	Err       error
+	text      string
 }
 
 // Port is one of a server's.

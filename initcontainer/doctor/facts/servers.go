@@ -114,12 +114,16 @@ func (g *gathering) configuredTLS(ctx context.Context, configured *config.TLS) *
 	}
 	ca := configured.CA
 	if name := configured.CAParameter; ca == "" {
-		if known := g.facts.Servers.CA; known != nil && known.Parameter == name && known.Err != nil {
-			return &consul.TLS{} // once is enough
+		known := g.facts.Servers.CA
+		if known == nil || known.Parameter != name {
+			text, err := g.readCA(ctx, name)
+			if known == nil || known.Err == nil { // of two faults, the first is shown
+				g.facts.Servers.CA = &CA{name, err, text}
+			}
+			ca = text
+		} else {
+			ca = known.text // once is enough
 		}
-		var err error
-		ca, err = g.readCA(ctx, name)
-		g.facts.Servers.CA = &CA{name, err}
 	}
 	return &consul.TLS{CA: ca, ServerName: configured.ServerName}
 }
