@@ -94,11 +94,30 @@ type container struct {
 	Name                   string
 	User                   string
 	ReadonlyRootFilesystem bool
-	LinuxParameters        struct {
-		Capabilities struct{ Add, Drop []string }
+	LinuxParameters        linuxParameters
+	Privileged             bool
+	MountPoints            []struct{ ReadOnly bool }
+}
+
+type linuxParameters struct {
+	Capabilities struct{ Add, Drop []string }
+}
+
+// UnmarshalJSON takes all of what a condition may choose from.
+func (p *linuxParameters) UnmarshalJSON(text []byte) error {
+	type plain linuxParameters
+	var choices []json.RawMessage
+	if json.Unmarshal(text, &choices) != nil {
+		return json.Unmarshal(text, (*plain)(p))
 	}
-	Privileged  bool
-	MountPoints []struct{ ReadOnly bool }
+	for _, choice := range choices {
+		var one plain
+		if json.Unmarshal(choice, &one) == nil { // else it is the condition's name, or nothing
+			p.Capabilities.Add = append(p.Capabilities.Add, one.Capabilities.Add...)
+			p.Capabilities.Drop = append(p.Capabilities.Drop, one.Capabilities.Drop...)
+		}
+	}
+	return nil
 }
 
 // TestContainersMayDoTheLeast holds the examples to it, of which users make their
