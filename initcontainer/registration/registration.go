@@ -138,6 +138,7 @@ func NodeMeta(topology string, task taskmeta.Task, now time.Time) map[string]str
 		mesh.MetaTaskARN:      task.TaskARN,
 		mesh.MetaClusterARN:   task.ClusterARN(),
 		mesh.MetaFamily:       task.Family,
+		mesh.MetaRevision:     task.Revision,
 		mesh.MetaRegisteredAt: now.UTC().Format(time.RFC3339),
 	}
 	if topology != config.ClientAgent {

@@ -29,6 +29,7 @@ const (
 	MetaTaskARN       = "ecsmesh-task-arn"
 	MetaClusterARN    = "ecsmesh-cluster-arn"
 	MetaFamily        = "ecsmesh-family"
+	MetaRevision      = "ecsmesh-revision" // of the family
 	MetaVPCID         = "ecsmesh-vpc-id"
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
