@@ -1,0 +1,215 @@
+package hook
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"ecsmesh/shared/mesh"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// ownerMeta marks a service-splitter of this function's.
+const (
+	ownerMeta = "managed-by"
+	owner     = "ecsmesh-deployment-hook"
+)
+
+// errChanged is for an entry that another has changed, which stays as it is.
+var errChanged = errors.New("another has changed it meanwhile")
+
+// errForeign is for a splitter that isn't this function's, and stays.
+var errForeign = errors.New("it is not this function's")
+
+// servers are Consul's; see consul.Servers.Do.
+type servers interface {
+	Do(context.Context, func(context.Context, *api.Client) error) error
+}
+
+// Splitter writes the service-splitter and the service-resolver of services.
+type Splitter struct {
+	servers servers
+
+	// Partition of Consul Enterprise that the services are in; "" is the default.
+	Partition string
+}
+
+// NewSplitter returns what these servers have.
+func NewSplitter(servers servers) *Splitter { return &Splitter{servers: servers} }
+
+// Protocol is what a service speaks, by its discovery chain: tcp, http, …
+func (s *Splitter) Protocol(ctx context.Context, service string) (protocol string, err error) {
+	err = s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		chain, _, err := client.DiscoveryChain().Get(service, nil, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+		if err == nil {
+			protocol = chain.Chain.Protocol
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the discovery chain of %s: %w", service, err)
+	}
+	return protocol, nil
+}
+
+// Split has a service's requests go where they are wanted. First its resolver
+// learns the subsets, in addition to what it has, then its splitter is written
+// over the one that was read. A splitter without this function's mark, or with
+// other subsets than this deployment's, is another's: errForeign. One that changes
+// between the read and the write is errChanged.
+//
+// It is safe to repeat; what is as it should be is not written.
+func (s *Splitter) Split(ctx context.Context, service string, split Split) error {
+	var splitter api.ServiceSplitterConfigEntry
+	has, err := s.read(ctx, api.ServiceSplitter, service, &splitter)
+	if err != nil {
+		return err
+	}
+	if has {
+		if err := recognize(splitter, split); err != nil {
+			return fmt.Errorf("change %s %s: %w", api.ServiceSplitter, service, err)
+		}
+	}
+	var resolver api.ServiceResolverConfigEntry
+	if _, err := s.read(ctx, api.ServiceResolver, service, &resolver); err != nil {
+		return err
+	}
+	if wanted := resolve(resolver, service, splitter, split); !sameSubsets(resolver, wanted) {
+		wanted.Partition = s.Partition
+		err := s.write(ctx, &wanted, resolver.ModifyIndex)
+		if errors.Is(err, errChanged) {
+			// By a call like this one, or by an attempt whose answer was lost.
+			if _, again := s.read(ctx, api.ServiceResolver, service, &resolver); again == nil && sameSubsets(resolver, wanted) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	wanted := api.ServiceSplitterConfigEntry{
+		Kind: api.ServiceSplitter, Name: service, Partition: s.Partition,
+		Meta: map[string]string{ownerMeta: owner}, Splits: splits(split.Weights),
+	}
+	if has && sameSplits(splitter.Splits, wanted.Splits) {
+		return nil
+	}
+	err = s.write(ctx, &wanted, splitter.ModifyIndex)
+	if errors.Is(err, errChanged) {
+		if _, again := s.read(ctx, api.ServiceSplitter, service, &splitter); again == nil && splitter.Meta[ownerMeta] == owner && sameSplits(splitter.Splits, wanted.Splits) {
+			err = nil
+		}
+	}
+	return err
+}
+
+// recognize finds a splitter that another made or changed.
+func recognize(has api.ServiceSplitterConfigEntry, split Split) error {
+	if has.Meta[ownerMeta] != owner {
+		return fmt.Errorf("%w: its meta has no %s=%s; delete it, or have no traffic shifted for this service", errForeign, ownerMeta, owner)
+	}
+	for _, s := range has.Splits {
+		if _, known := split.Subsets[s.ServiceSubset]; !known && s.Weight > 0 || s.Service != "" && s.Service != has.Name {
+			return fmt.Errorf("%w: %v%% of the requests go to %s%s, which is no revision of this deployment; put it back, or delete it", errForeign, s.Weight, cmp.Or(s.Service, "the subset "), s.ServiceSubset)
+		}
+	}
+	return nil
+}
+
+// resolve adds subsets to a resolver. Those made for deployments before go, but
+// for what the splitter still names.
+func resolve(has api.ServiceResolverConfigEntry, service string, splitter api.ServiceSplitterConfigEntry, split Split) api.ServiceResolverConfigEntry {
+	wanted := has
+	wanted.Kind, wanted.Name = api.ServiceResolver, service
+	wanted.Subsets, wanted.Failover = maps.Clone(has.Subsets), maps.Clone(has.Failover)
+	if wanted.Subsets == nil {
+		wanted.Subsets = map[string]api.ServiceResolverSubset{}
+	}
+	if wanted.Failover == nil {
+		wanted.Failover = map[string]api.ServiceResolverFailover{}
+	}
+	for name := range has.Subsets {
+		named := slices.ContainsFunc(splitter.Splits, func(s api.ServiceSplit) bool { return s.ServiceSubset == name })
+		if strings.HasPrefix(name, subsetPrefix) && !named {
+			delete(wanted.Subsets, name)
+			delete(wanted.Failover, name)
+		}
+	}
+	for name, subset := range split.Subsets {
+		wanted.Subsets[name] = api.ServiceResolverSubset{Filter: fmt.Sprintf("Node.Meta[%q] == %q and Node.Meta[%q] == %q", mesh.MetaFamily, subset.Family, mesh.MetaRevision, subset.Revision)}
+		// Where a revision's tasks are all gone, as after a deployment without this
+		// hook, any task is better than none.
+		wanted.Failover[name] = api.ServiceResolverFailover{Service: service}
+	}
+	return wanted
+}
+
+func sameSubsets(a, b api.ServiceResolverConfigEntry) bool {
+	return a.Name != "" && maps.EqualFunc(a.Subsets, b.Subsets, func(a, b api.ServiceResolverSubset) bool { return a == b }) &&
+		slices.Equal(slices.Sorted(maps.Keys(a.Failover)), slices.Sorted(maps.Keys(b.Failover)))
+}
+
+// splits leaves out who gets nothing.
+func splits(weights map[string]float64) (all []api.ServiceSplit) {
+	for _, subset := range slices.Sorted(maps.Keys(weights)) {
+		if weights[subset] > 0 {
+			all = append(all, api.ServiceSplit{Weight: float32(weights[subset]), ServiceSubset: subset})
+		}
+	}
+	return all
+}
+
+func sameSplits(a, b []api.ServiceSplit) bool {
+	return slices.EqualFunc(a, b, func(a, b api.ServiceSplit) bool {
+		return a.Weight == b.Weight && a.ServiceSubset == b.ServiceSubset
+	})
+}
+
+// read reads an entry into one of its kind, and tells whether there is one.
+func (s *Splitter) read(ctx context.Context, kind, name string, into any) (bool, error) {
+	found := false
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {
+		entry, _, err := client.ConfigEntries().Get(kind, name, (&api.QueryOptions{RequireConsistent: true, Partition: s.Partition}).WithContext(ctx))
+		var answer api.StatusError
+		switch {
+		case errors.As(err, &answer) && answer.Code == http.StatusNotFound:
+			return nil
+		case err != nil:
+			return err
+		}
+		found = true
+		switch into := into.(type) {
+		case *api.ServiceSplitterConfigEntry:
+			*into = *entry.(*api.ServiceSplitterConfigEntry)
+		case *api.ServiceResolverConfigEntry:
+			*into = *entry.(*api.ServiceResolverConfigEntry)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("read %s %s: %w", kind, name, err)
+	}
+	return found, nil
+}
+
+// write replaces the entry of an index, or makes it where that is 0.
+func (s *Splitter) write(ctx context.Context, entry api.ConfigEntry, index uint64) error {
+	done := false
+	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		done, _, err = client.ConfigEntries().CAS(entry, index, (&api.WriteOptions{Partition: s.Partition}).WithContext(ctx))
+		return err
+	})
+	if err == nil && !done {
+		err = errChanged
+	}
+	if err != nil {
+		return fmt.Errorf("write %s %s: %w", entry.GetKind(), entry.GetName(), err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"ecsmesh/e2e/consultest"
+	"ecsmesh/shared/consul"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+)
+
+// The revisions of the tests: blue was there before green.
+const (
+	blue, green = "revision-11", "revision-22"
+)
+
+func split(blueWeight, greenWeight float64) Split {
+	return Split{
+		Subsets: map[string]Subset{blue: {"api", "1"}, green: {"api", "2"}},
+		Weights: map[string]float64{blue: blueWeight, green: greenWeight},
+	}
+}
+
+// setting is a Consul whose service api speaks http.
+func setting(t *testing.T) (*consultest.Server, *Splitter) {
+	t.Helper()
+	server := consultest.Start(t)
+	put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "api", Protocol: "http"})
+	servers, err := consul.NewServers([]netip.Addr{server.Addr}, consul.Options{Port: consultest.HTTPPort})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server, NewSplitter(servers)
+}
+
+func put(t *testing.T, client *api.Client, entry api.ConfigEntry) {
+	t.Helper()
+	if _, _, err := client.ConfigEntries().Set(entry, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func splitterOf(t *testing.T, client *api.Client) *api.ServiceSplitterConfigEntry {
+	t.Helper()
+	entry, _, err := client.ConfigEntries().Get(api.ServiceSplitter, "api", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry.(*api.ServiceSplitterConfigEntry)
+}
+
+func resolverOf(t *testing.T, client *api.Client) *api.ServiceResolverConfigEntry {
+	t.Helper()
+	entry, _, err := client.ConfigEntries().Get(api.ServiceResolver, "api", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry.(*api.ServiceResolverConfigEntry)
+}
+
+func TestSplitOnConsul(t *testing.T) {
+	server, splitter := setting(t)
+	// What the user has in the resolver stays.
+	put(t, server.Client, &api.ServiceResolverConfigEntry{
+		Kind: api.ServiceResolver, Name: "api", ConnectTimeout: 7e9,
+		Subsets: map[string]api.ServiceResolverSubset{"mine": {Filter: `Service.Meta.version == "1"`}, "revision-7": {Filter: `Service.Meta.version == "0"`}},
+	})
+	for _, step := range []struct {
+		split Split
+		want  []api.ServiceSplit
+	}{
+		{split(100, 0), []api.ServiceSplit{{Weight: 100, ServiceSubset: blue}}},
+		{split(90, 10), []api.ServiceSplit{{Weight: 90, ServiceSubset: blue}, {Weight: 10, ServiceSubset: green}}},
+		{split(0, 100), []api.ServiceSplit{{Weight: 100, ServiceSubset: green}}},
+		{split(100, 0), []api.ServiceSplit{{Weight: 100, ServiceSubset: blue}}},
+	} {
+		if err := splitter.Split(t.Context(), "api", step.split); err != nil {
+			t.Fatal(err)
+		}
+		got := splitterOf(t, server.Client)
+		if diff := cmp.Diff(step.want, got.Splits); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		resolver := resolverOf(t, server.Client).ModifyIndex
+		if err := splitter.Split(t.Context(), "api", step.split); err != nil {
+			t.Fatal(err)
+		}
+		if again := splitterOf(t, server.Client); again.ModifyIndex != got.ModifyIndex || resolverOf(t, server.Client).ModifyIndex != resolver {
+			t.Error("the same was written twice")
+		}
+	}
+	resolver := resolverOf(t, server.Client)
+	if resolver.ConnectTimeout != 7e9 {
+		t.Errorf("the user's connect timeout has become %s", resolver.ConnectTimeout)
+	}
+	want := map[string]api.ServiceResolverSubset{
+		"mine": {Filter: `Service.Meta.version == "1"`},
+		blue:   {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "1"`},
+		green:  {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "2"`},
+	}
+	if diff := cmp.Diff(want, resolver.Subsets); diff != "" {
+		t.Errorf("subsets (-want +got):\n%s", diff)
+	}
+
+	// The next deployment forgets what went before it.
+	next := Split{Subsets: map[string]Subset{blue: {"api", "1"}, "revision-33": {"api", "3"}}, Weights: map[string]float64{blue: 100, "revision-33": 0}}
+	if err := splitter.Split(t.Context(), "api", next); err != nil {
+		t.Fatal(err)
+	}
+	if resolver := resolverOf(t, server.Client); len(resolver.Subsets) != 3 || resolver.Subsets[green].Filter != "" || len(resolver.Failover) != 2 {
+		t.Errorf("after another deployment, the resolver has %v and %v", resolver.Subsets, resolver.Failover)
+	}
+}
+
+func TestSplittersOfOthersStayOnConsul(t *testing.T) {
+	server, splitter := setting(t)
+	for name, test := range map[string]struct {
+		entry api.ServiceSplitterConfigEntry
+		want  string
+	}{
+		"another's": {api.ServiceSplitterConfigEntry{Splits: []api.ServiceSplit{{Weight: 100}}}, "its meta has no managed-by=ecsmesh-deployment-hook"},
+		"changed by another": {
+			api.ServiceSplitterConfigEntry{Meta: map[string]string{ownerMeta: owner}, Splits: []api.ServiceSplit{{Weight: 50}, {Weight: 50, Service: "other"}}},
+			"50% of the requests go to ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.entry.Kind, test.entry.Name = api.ServiceSplitter, "api"
+			put(t, server.Client, &test.entry)
+			put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "other", Protocol: "http"})
+			before := splitterOf(t, server.Client)
+			err := splitter.Split(t.Context(), "api", split(100, 0))
+			if !errors.Is(err, errForeign) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want errForeign that says %q", err, test.want)
+			}
+			if after := splitterOf(t, server.Client); after.ModifyIndex != before.ModifyIndex {
+				t.Error("it was written")
+			}
+		})
+	}
+}
+
+// between has something happen after the splitter was read.
+type between struct {
+	servers
+	calls, at int
+	do        func()
+}
+
+func (b *between) Do(ctx context.Context, attempt func(context.Context, *api.Client) error) error {
+	if b.calls++; b.calls == b.at {
+		b.do()
+	}
+	return b.servers.Do(ctx, attempt)
+}
+
+func TestAConcurrentEditIsNotOverwrittenOnConsul(t *testing.T) {
+	server, splitter := setting(t)
+	if err := splitter.Split(t.Context(), "api", split(100, 0)); err != nil {
+		t.Fatal(err)
+	}
+	theirs := []api.ServiceSplit{{Weight: 60, ServiceSubset: blue}, {Weight: 40, ServiceSubset: green}}
+	// Two reads come before the write: the resolver is as it should be.
+	racing := NewSplitter(&between{servers: splitter.servers, at: 3, do: func() {
+		put(t, server.Client, &api.ServiceSplitterConfigEntry{Kind: api.ServiceSplitter, Name: "api", Splits: theirs})
+	}})
+	err := racing.Split(t.Context(), "api", split(0, 100))
+	if !errors.Is(err, errChanged) || !strings.Contains(err.Error(), "write service-splitter api") {
+		t.Errorf("got %v, want errChanged", err)
+	}
+	if diff := cmp.Diff(theirs, splitterOf(t, server.Client).Splits); diff != "" {
+		t.Errorf("the other's splitter (-want +got):\n%s", diff)
+	}
+}
+
+// An attempt whose answer was lost has been carried out, and so has the same call
+// made twice at a time.
+func TestACallLikeThisOneIsNoConcurrentEditOnConsul(t *testing.T) {
+	_, splitter := setting(t)
+	for at := range 5 {
+		weight := float64(10 * (at + 1))
+		racing := NewSplitter(&between{servers: splitter.servers, at: at + 1, do: func() {
+			if err := splitter.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
+				t.Error(err)
+			}
+		}})
+		if err := racing.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
+			t.Errorf("with the other before call %d: %v", at+1, err)
+		}
+	}
+}
+
+func TestProtocolOnConsul(t *testing.T) {
+	_, splitter := setting(t)
+	for service, want := range map[string]string{"api": "http", "web": "tcp"} {
+		if got, err := splitter.Protocol(t.Context(), service); err != nil || got != want {
+			t.Errorf("%s speaks %q, %v; want %s", service, got, err, want)
+		}
+	}
+}
