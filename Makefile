@@ -140,11 +140,12 @@ TEMPLATE ?= template.yaml
 ARCHITECTURE = $(shell sed -n 's/^ *Architectures: *\[\(.*\)\]$$/\1/p' $(TEMPLATE))
 GOARCH_arm64 = arm64
 GOARCH_x86_64 = amd64
-SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction build-SetupAclFunction build-MeshTaskFunction
+SAM_BUILDS = build-PublishServersFunction build-DeregisterTasksFunction build-SweepFunction build-SetupAclFunction build-MeshTaskFunction build-DeploymentHookFunction
 .PHONY: $(SAM_BUILDS)
 build-PublishServersFunction: NAME = publish-servers
 build-DeregisterTasksFunction: NAME = deregister-tasks
 build-SweepFunction: NAME = sweep
+build-DeploymentHookFunction: NAME = deployment-hook
 build-SetupAclFunction: NAME = setup-acl
 build-MeshTaskFunction: NAME = mesh-task
 $(SAM_BUILDS):

@@ -32,8 +32,8 @@ type story struct {
 	dir       string
 	keep      bool
 	secure    bool
-	picture   string // its file
-	dashboard string // and CloudWatch's
+	picture   string    // its file
+	dashboard string    // and CloudWatch's
 	own       *ownTasks // nil: the example's tasks are the story's
 
 	lab         *lab.Lab

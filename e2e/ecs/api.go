@@ -27,7 +27,7 @@ func (f *Fake) handler() http.Handler {
 
 // Fault makes calls fail, or only slow.
 type Fault struct {
-	Action  string        // ListTasks, DescribeTasks, StopTask; TaskMetadata, Credentials
+	Action  string        // of the API; TaskMetadata, Credentials
 	Times   int           // how many calls; 0: all
 	Status  int           // HTTP status; 0: the call goes on after Delay
 	Code    string        // ECS's name of the error: ThrottlingException
@@ -121,6 +121,10 @@ func (f *Fake) serveAPI(w http.ResponseWriter, r *http.Request) {
 		out, err = call(r, f.describeTasks)
 	case "StopTask":
 		out, err = call(r, f.stopTask)
+	case "DescribeServiceDeployments":
+		out, err = call(r, f.describeServiceDeployments)
+	case "DescribeServiceRevisions":
+		out, err = call(r, f.describeServiceRevisions)
 	default:
 		err = apiError{"UnknownOperationException", fmt.Sprintf("%q is not known here", target)}
 	}

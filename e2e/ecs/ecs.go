@@ -109,8 +109,12 @@ type Fake struct {
 	order    []*task
 	clusters map[string]bool
 	services map[string]bool // cluster/service
-	next     netip.Addr
-	closed   bool
+
+	revisions   map[string]ServiceRevision   // by their ARNs
+	deployments map[string]ServiceDeployment // by their ARNs
+
+	next   netip.Addr
+	closed bool
 }
 
 var errClosed = errors.New("ECS is closed")
@@ -142,13 +146,15 @@ func Start(opts Options) (*Fake, error) {
 		}
 	}
 	f := &Fake{
-		opts:     opts,
-		url:      "http://" + opts.Listener.Addr().String(),
-		launcher: newLauncher(),
-		byARN:    map[string]*task{},
-		clusters: map[string]bool{},
-		services: map[string]bool{},
-		next:     opts.Addresses.Addr(),
+		opts:        opts,
+		url:         "http://" + opts.Listener.Addr().String(),
+		launcher:    newLauncher(),
+		byARN:       map[string]*task{},
+		clusters:    map[string]bool{},
+		services:    map[string]bool{},
+		revisions:   map[string]ServiceRevision{},
+		deployments: map[string]ServiceDeployment{},
+		next:        opts.Addresses.Addr(),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.server = &http.Server{Handler: f.handler(), ReadHeaderTimeout: 10 * time.Second}

@@ -211,6 +211,7 @@ func functions() map[string]string {
 		"PublishServersFunction":  "publish-servers/bootstrap",
 		"DeregisterTasksFunction": "deregister-tasks/bootstrap",
 		"SweepFunction":           "sweep/bootstrap",
+		"DeploymentHookFunction":  "deployment-hook/bootstrap",
 		"SetupAclFunction":        "setup-acl/bootstrap",
 		"MeshTaskFunction":        "mesh-task/bootstrap",
 	}

@@ -27,6 +27,7 @@ var sources = map[string]string{
 	"PublishServersFunction":  "functions/publish-servers",
 	"DeregisterTasksFunction": "functions/deregister-tasks",
 	"SweepFunction":           "functions/sweep",
+	"DeploymentHookFunction":  "functions/deployment-hook",
 	"SetupAclFunction":        "functions/setup-acl",
 	"MeshTaskFunction":        "functions/mesh-task",
 }

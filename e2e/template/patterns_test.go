@@ -37,18 +37,22 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 
 	// Which rules each sample is for.
 	samples := map[string][]string{
-		"mesh-task-essential-exited.json": {meshRule},
-		"macro.json":                      nil, // CloudFormation sends it to the function
-		"mesh-task-spot-stopping.json":    {meshRule},
-		"mesh-task-stopped.json":          {meshRule},
-		"mesh-task-stopping.json":         {meshRule},
-		"schedule.json":                   nil, // goes to the function directly
-		"server-task-running.json":        {serverRule},
-		"server-task-stopping.json":       {serverRule},
-		"setup-acl-create.json":           nil, // CloudFormation sends it to the function
-		"setup-acl-delete.json":           nil, // likewise
-		"sqs-batch.json":                  nil, // is what the queue makes of events; see below
-		"sweep-override.json":             nil, // is for the sweep, by hand
+		"mesh-task-essential-exited.json":    {meshRule},
+		"macro.json":                         nil, // CloudFormation sends it to the function
+		"mesh-task-spot-stopping.json":       {meshRule},
+		"mesh-task-stopped.json":             {meshRule},
+		"mesh-task-stopping.json":            {meshRule},
+		"schedule.json":                      nil, // goes to the function directly
+		"server-task-running.json":           {serverRule},
+		"server-task-stopping.json":          {serverRule},
+		"setup-acl-create.json":              nil, // CloudFormation sends it to the function
+		"setup-acl-delete.json":              nil, // likewise
+		"sqs-batch.json":                     nil, // is what the queue makes of events; see below
+		"sweep-override.json":                nil, // is for the sweep, by hand
+		"deployment-hook-post-scale-up.json": nil, // ECS sends these to the function
+		"deployment-hook-pre-scale-up.json":  nil,
+		"deployment-hook-rollback.json":      nil,
+		"deployment-hook-traffic-shift.json": nil,
 	}
 	files, err := os.ReadDir(filepath.Join(root(t), "events"))
 	if err != nil {

@@ -20,6 +20,7 @@ var roles = map[string]string{
 	"PublishServersFunction":  "PublishServersRole",
 	"DeregisterTasksFunction": "DeregisterTasksRole",
 	"SweepFunction":           "SweepRole",
+	"DeploymentHookFunction":  "DeploymentHookRole",
 	"SetupAclFunction":        "SetupAclRole",
 	"MeshTaskFunction":        "MeshTaskRole",
 }
@@ -70,6 +71,7 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		publish, deregister = "PublishServersFunction", "DeregisterTasksFunction"
 		sweep, setup        = "SweepFunction", "SetupAclFunction"
 		meshTask            = "MeshTaskFunction"
+		hook                = "DeploymentHookFunction"
 	)
 	for name, test := range map[string]struct {
 		params    map[string]string
@@ -78,6 +80,7 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		readTheCA []string            // the functions that may
 		acls      bool
 		macro     bool
+		hook      bool
 	}{
 		"servers in ECS": {
 			params: inECS, ecs: map[string][]string{publish: tasks, sweep: tasks},
@@ -112,6 +115,13 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		"servers outside, with ACLs alone": {
 			params: with(outsideOfECS, withACLs), ecs: map[string][]string{sweep: describe}, acls: true,
 		},
+		"servers outside, with a hook for deployments": {
+			params: with(outsideOfECS, withHook), ecs: map[string][]string{sweep: describe}, hook: true,
+		},
+		"servers in ECS, with TLS and a hook for deployments, in a VPC": {
+			params: with(inECS, withTLS, withHook, inVPC), ecs: map[string][]string{publish: tasks, sweep: tasks},
+			inVPC: []string{hook, deregister, sweep}, readTheCA: []string{hook, deregister, sweep}, hook: true,
+		},
 	} {
 		want := map[string][]string{
 			publish:    slices.Concat(test.ecs[publish], log, list),
@@ -123,6 +133,9 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 		}
 		if test.macro {
 			want[meshTask] = log
+		}
+		if test.hook {
+			want[hook] = slices.Concat([]string{"ecs:DescribeServiceDeployments", "ecs:DescribeServiceRevisions"}, tasks, log, []string{"ssm:GetParameter"})
 		}
 		t.Run(name, func(t *testing.T) {
 			v := variant{t: t, expanded: e, params: test.params}
@@ -209,12 +222,16 @@ func TestCaPolicyIsForTheCaAlone(t *testing.T) {
 // checkResource finds what is allowed for every resource there is.
 func checkResource(t *testing.T, function string, s statement) {
 	t.Helper()
-	const listTasks = "ecs:ListTasks" // of which the condition says which cluster's
+	const listTasks = "ecs:ListTasks" // of which the condition says which cluster's: for the hook, any of the account's
 	if s.Resource != "*" {
 		return
 	}
 	condition := toJSON(t, s.Condition)
-	if want := `{"ArnEquals":{"ecs:cluster":{"Ref":"ConsulServerClusterArn"}}}`; !slices.Equal(s.Action, []string{listTasks}) || condition != want {
+	want := `{"ArnEquals":{"ecs:cluster":{"Ref":"ConsulServerClusterArn"}}}`
+	if function == "DeploymentHookFunction" {
+		want = `{"ArnLike":{"ecs:cluster":{"Fn::Sub":"arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:cluster/*"}}}`
+	}
+	if !slices.Equal(s.Action, []string{listTasks}) || condition != want {
 		t.Errorf("%s may %s everything there is, under the condition %s", function, s.Action, condition)
 	}
 }

@@ -26,6 +26,7 @@ var (
 	outsideOfECS = map[string]string{"ConsulSeedAddresses": "10.0.1.10, consul.example.com,2001:db8::a"}
 	inVPC        = map[string]string{"VpcSubnetIds": "subnet-0a1b2c3d,subnet-1a1b2c3d", "VpcSecurityGroupIds": "sg-0a1b2c3d"}
 	withTLS      = map[string]string{"ConsulTls": "ENABLED", "ConsulCaParameterName": "/ecsmesh/consul-ca"}
+	withHook     = map[string]string{"DeploymentHook": "ENABLED", "DeploymentHookServices": "api,web"}
 	withACLs     = map[string]string{
 		"ConsulManagementTokenSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:consul-bootstrap-a1B2c3",
 		"TaskRoleArns":                   "arn:aws:iam::123456789012:role/mesh/*",

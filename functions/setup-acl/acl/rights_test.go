@@ -84,7 +84,15 @@ var deeds = map[string]func(*api.Client) error{
 			Sources: []*api.SourceIntention{{Name: "*", Action: api.IntentionActionAllow}}})
 	},
 	"change ledger's defaults": func(c *api.Client) error {
-		return set(c, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "ledger", Protocol: "tcp"})
+		return set(c, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "ledger", Protocol: "http"})
+	},
+	"shift ledger's traffic": func(c *api.Client) error {
+		return errors.Join(
+			set(c, &api.ServiceResolverConfigEntry{Kind: api.ServiceResolver, Name: "ledger"}),
+			set(c, &api.ServiceSplitterConfigEntry{Kind: api.ServiceSplitter, Name: "ledger", Splits: []api.ServiceSplit{{Weight: 100}}}))
+	},
+	"shift stock's traffic": func(c *api.Client) error {
+		return set(c, &api.ServiceResolverConfigEntry{Kind: api.ServiceResolver, Name: "stock"})
 	},
 	"change the defaults of all proxies": func(c *api.Client) error {
 		return set(c, &api.ProxyConfigEntry{Kind: api.ProxyDefaults, Name: api.ProxyConfigGlobal})
@@ -196,7 +204,7 @@ func TestRightsOnConsul(t *testing.T) {
 	s := settings()
 	s.TaskRoles = []string{"arn:aws:iam::" + emulator.AccountID + ":role/mesh/*", "arn:aws:iam::" + secondAccount + ":role/mesh/*"}
 	s.FunctionRoles = map[string]string{}
-	for function, output := range map[string]string{DeregisterTasks: "DeregisterTasks", Sweep: "Sweep", PublishServers: "PublishServers"} {
+	for function, output := range map[string]string{DeploymentHook: "DeploymentHook", DeregisterTasks: "DeregisterTasks", Sweep: "Sweep", PublishServers: "PublishServers"} {
 		s.FunctionRoles[function] = roles[emulator.AccountID][output]
 	}
 	s.STSEndpoint, s.IAMEndpoint = cloud.URL(), cloud.URL()
@@ -243,6 +251,10 @@ func TestRightsOnConsul(t *testing.T) {
 		"sweep": {emulator.Lambda, emulator.AccountID, "Sweep", s.FunctionsMethod, task},
 		"publish-servers": {emulator.Lambda, emulator.AccountID, "PublishServers", s.FunctionsMethod,
 			[]string{"read all nodes"}},
+		// A service's splitter and resolver take the right to write the service, and
+		// so its defaults and, on nodes that there are, its instances.
+		"deployment-hook": {emulator.Lambda, emulator.AccountID, "DeploymentHook", s.FunctionsMethod,
+			[]string{"change ledger's defaults", "read all services", "register ledger", "shift ledger's traffic"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			credentials, err := cloud.In(test.account).AssumeRole(t.Context(), test.service, roles[test.account][test.role], "session")
@@ -315,6 +327,13 @@ func TestFunctionsNeedAllOfTheirRulesOnConsul(t *testing.T) {
 	server := consultest.StartSecure(t)
 	for function, work := range map[string]func(*testing.T, *consul.Servers) error{
 		DeregisterTasks: func(t *testing.T, servers *consul.Servers) error { return drainAndDelete(t, server.Client, servers) },
+		// What it needs in addition, for services whose traffic it shifts, is in
+		// functions/deployment-hook.
+		DeploymentHook: func(t *testing.T, servers *consul.Servers) error {
+			registerTask(t, server.Client, "ecs-5e")
+			_, err := catalog.New(servers).Registered(t.Context(), "ecs-5e")
+			return err
+		},
 		PublishServers: func(t *testing.T, servers *consul.Servers) error {
 			_, err := servers.Current(t.Context())
 			return err

@@ -14,6 +14,7 @@ import (
 
 // The functions that may talk to Consul, by the names of their policies.
 const (
+	DeploymentHook  = "deployment-hook"
 	DeregisterTasks = "deregister-tasks"
 	PublishServers  = "publish-servers"
 	Sweep           = "sweep"
@@ -37,6 +38,9 @@ type Settings struct {
 
 	FunctionsMethod string            // name of the auth method for functions
 	FunctionRoles   map[string]string // ARN of the IAM role of each function that logs in
+
+	// ShiftedServices are those whose traffic deployment-hook may shift.
+	ShiftedServices []string
 
 	ServerID    string // what a login's signature has to name, so that it serves no other cluster; "" for nothing
 	STSEndpoint string // URL by which the Consul servers reach AWS STS; "" for AWS's own
@@ -72,6 +76,11 @@ func (s Settings) Validate() error {
 		}
 		if !isRole(role) || strings.HasSuffix(role, "/") {
 			fault("the IAM role %q of the function %s is no role's ARN, want arn:PARTITION:iam::ACCOUNT:role/NAME", role, name)
+		}
+	}
+	for _, name := range s.ShiftedServices {
+		if !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(name) {
+			fault("the service %q, of which traffic is to be shifted, is no name in Consul, want lower-case letters, digits and -", name)
 		}
 	}
 	for what, endpoint := range map[string]string{"STS": s.STSEndpoint, "IAM": s.IAMEndpoint} {

@@ -18,11 +18,13 @@ func settings() Settings {
 		TaskTokenTTL:    time.Hour,
 		FunctionsMethod: "ecsmesh-functions",
 		FunctionRoles: map[string]string{
+			DeploymentHook:  account + "role/ecsmesh-DeploymentHookRole-4D",
 			DeregisterTasks: account + "role/ecsmesh-DeregisterTasksRole-1A",
 			Sweep:           account + "role/ecsmesh-SweepRole-2B",
 			PublishServers:  account + "role/ecsmesh-PublishServersRole-3C",
 		},
-		ServerID: "consul.example.com",
+		ShiftedServices: []string{"api", "ledger"},
+		ServerID:        "consul.example.com",
 	}
 }
 
@@ -51,6 +53,7 @@ func TestSettings(t *testing.T) {
 		"too short a life":             {func(s *Settings) { s.TaskTokenTTL = time.Second }, "to live for 1s, want 1m0s to 24h0m0s"},
 		"too long a life":              {func(s *Settings) { s.TaskTokenTTL = 25 * time.Hour }, "to live for 25h0m0s"},
 		"a function that needs none":   {func(s *Settings) { s.FunctionRoles["setup-acl"] = account + "role/a" }, `the function "setup-acl" needs nothing of Consul`},
+		"a service of rules":           {func(s *Settings) { s.ShiftedServices = []string{`a" {}`} }, "is no name in Consul"},
 		"many functions":               {func(s *Settings) { s.FunctionRoles[Sweep] = account + "role/*" }, "of the function sweep is no role's ARN"},
 		"an endpoint without a scheme": {func(s *Settings) { s.STSEndpoint = "sts.amazonaws.com" }, `the endpoint of STS is "sts.amazonaws.com"`},
 		"an endpoint with a path":      {func(s *Settings) { s.IAMEndpoint = "https://iam.amazonaws.com/" }, "the endpoint of IAM is"},

@@ -63,6 +63,10 @@ var functionRules = map[string]string{
 node_prefix "ecs-" { policy = "write" }
 service_prefix "" { policy = "read" }
 `,
+	// It reads tasks, and changes none. shiftRules come in addition.
+	DeploymentHook: `node_prefix "ecs-" { policy = "read" }
+service_prefix "" { policy = "read" }
+`,
 	PublishServers: `node_prefix "" { policy = "read" }
 service "consul" { policy = "read" }
 `,
@@ -125,7 +129,19 @@ func (s Settings) taskRules() string {
 	return taskRules
 }
 
+// shiftRules let a service's splitter and resolver be written. Consul would derive
+// from it the right to read who may call the service.
+const shiftRules = `service %q { policy = "write" intentions = "deny" }
+`
+
 func (s Settings) functionRules(function string) string {
+	if function == DeploymentHook {
+		rules := functionRules[function]
+		for _, service := range s.ShiftedServices {
+			rules += fmt.Sprintf(shiftRules, service)
+		}
+		return rules
+	}
 	if s.ClientAgents && (function == DeregisterTasks || function == Sweep) {
 		return functionRules[function] + forceLeaveRules
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,7 +25,8 @@ type properties struct {
 	TaskRoleARNs        []string
 	TaskTokenTTLMinutes string
 
-	ClientAgents string // true or false
+	ClientAgents    string   // true or false
+	ShiftedServices []string // the one "" stands for none
 
 	FunctionsAuthMethod string
 	FunctionRoleARNs    map[string]string
@@ -69,6 +71,7 @@ func (p properties) settings() (acl.Settings, error) {
 		ClientAgents:    clientAgents,
 		FunctionsMethod: p.FunctionsAuthMethod,
 		FunctionRoles:   p.FunctionRoleARNs,
+		ShiftedServices: slices.DeleteFunc(slices.Clone(p.ShiftedServices), func(name string) bool { return name == "" }),
 		ServerID:        p.ServerIDHeaderValue,
 		STSEndpoint:     p.STSEndpoint,
 		IAMEndpoint:     p.IAMEndpoint,
