@@ -34,6 +34,8 @@ THROTTLED_EVENT_PAUSE = 0.05
 UNRESERVED_CONCURRENCY = 10
 # What the ECS that runs the tasks answers. The rest of ECS is ministack's.
 TASK_CALLS = ("ListTasks", "DescribeTasks", "StopTask")
+# And about deployments, with the field that has the ARNs of what they are about.
+DEPLOYMENT_CALLS = {"DescribeServiceDeployments": "serviceDeploymentArns", "DescribeServiceRevisions": "serviceRevisionArns"}
 # The credentials that ECS gives a task are good for six hours.
 ROLE_SESSION = 6 * 60 * 60
 
@@ -295,7 +297,7 @@ def add_tasks(ecs, endpoint):
 
     async def handle_tasks(method, path, headers, body, query_params):
         action = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
-        if action in TASK_CALLS:
+        if action in TASK_CALLS or action in DEPLOYMENT_CALLS:
             status, sent, content = await asyncio.to_thread(hand_on, headers, body)
             return status, {"Content-Type": sent["Content-Type"]}, content
         return await handle(method, path, headers, body, query_params)
@@ -308,7 +310,7 @@ def add_task_permissions(actions):
 
     ministack judges them by the cluster's ARN and knows no ecs:cluster, so that it denies what AWS allows:
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
-    The tasks of one call are all of one cluster, so the first stands for them.
+    The tasks of one call are all of one cluster, so the first stands for them, and so does the first deployment.
     """
     resource_arn, context = actions.extract_resource_arn, actions.request_tag_context
 
@@ -318,6 +320,8 @@ def add_task_permissions(actions):
 
     def task_arn(service, method, path, headers, body, query_params, region, account):
         action = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+        if service == "ecs" and action in DEPLOYMENT_CALLS:
+            return (read_object(body).get(DEPLOYMENT_CALLS[action]) or ["*"])[0]
         if service != "ecs" or action not in TASK_CALLS:
             return resource_arn(service, method, path, headers, body, query_params, region, account)
         data = read_object(body)

@@ -34,6 +34,9 @@ const (
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
 
+// InitContainer is the container that a task of the mesh has.
+const InitContainer = "ecsmesh-init"
+
 // ClientAgentContainer is the container of a task that runs a Consul agent of the
 // task's own.
 const ClientAgentContainer = "consul-client"

@@ -8,14 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"ecsmesh/shared/mesh"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/smithy-go"
 )
-
-// initContainer is the one that has a task in the mesh.
-const initContainer = "ecsmesh-init"
 
 // describeLimit is how many tasks DescribeTasks takes in one call.
 const describeLimit = 100
@@ -156,6 +155,6 @@ func newTask(task types.Task) Task {
 		ID:      lastPart(aws.ToString(task.TaskArn)),
 		Status:  aws.ToString(task.LastStatus),
 		Running: aws.ToString(task.LastStatus) == running,
-		InMesh:  slices.ContainsFunc(task.Containers, func(c types.Container) bool { return aws.ToString(c.Name) == initContainer }),
+		InMesh:  slices.ContainsFunc(task.Containers, func(c types.Container) bool { return aws.ToString(c.Name) == mesh.InitContainer }),
 	}
 }

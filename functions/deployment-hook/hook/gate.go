@@ -68,7 +68,7 @@ func judge(deployment Deployment, tasks []found) verdict {
 	}
 	switch {
 	case len(obstacles) == 0 && inMesh == 0:
-		return verdictf(Succeeded, "none of the new revision's %d tasks is in the mesh: they have no container %s", len(tasks), initContainer)
+		return verdictf(Succeeded, "none of the new revision's %d tasks is in the mesh: they have no container %s", len(tasks), mesh.InitContainer)
 	case len(obstacles) == 0:
 		return verdictf(Succeeded, "%d tasks pass in Consul", inMesh)
 	case len(obstacles) > maxObstacles:

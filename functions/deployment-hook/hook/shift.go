@@ -21,7 +21,7 @@ type Split struct {
 	// Weights are percent of the requests by the name of a subset, 100 in all.
 	Weights map[string]float64
 
-	// Back: what is wanted is where the traffic was before the deployment.
+	// Back: the traffic moves back to where it was before the deployment.
 	Back bool
 }
 
@@ -49,7 +49,7 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if e.Stage == PreScaleUp && len(deployment.Sources) == 0 {
 		return verdict{Succeeded, "it is the service's first deployment: all traffic is for the new revision"}
 	}
-	split := Split{Subsets: map[string]Subset{}, Weights: map[string]float64{}, Back: weights[e.Execution.Target] == 0}
+	split := Split{Subsets: map[string]Subset{}, Weights: map[string]float64{}, Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0}
 	arns := slices.Sorted(maps.Keys(weights))
 	revisions, err := h.Deployments.Revisions(ctx, arns...)
 	if err != nil {
