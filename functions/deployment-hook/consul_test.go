@@ -271,7 +271,9 @@ func (w *world) splits() map[string]float32 {
 	}
 	splits := map[string]float32{}
 	for _, split := range entry.(*api.ServiceSplitterConfigEntry).Splits {
-		splits[strings.TrimPrefix(split.ServiceSubset, "revision-")] = split.Weight
+		if split.Weight > 0 {
+			splits[strings.TrimPrefix(split.ServiceSubset, "revision-")] = split.Weight
+		}
 	}
 	return splits
 }
@@ -291,6 +293,10 @@ func TestTrafficIsShiftedAndComesBack(t *testing.T) {
 	w.ask(w.event(hook.PreScaleUp, service), hook.Failed, "the service api speaks tcp")
 	if _, _, err := w.Consul.Client.ConfigEntries().Set(&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "api", Protocol: "http"}, nil); err != nil {
 		t.Fatal(err)
+	}
+	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "the Envoys learn of the revisions")
+	if diff := cmp.Diff(map[string]float32{"": 100}, w.splits()); diff != "" {
+		t.Errorf("at first (-want +got):\n%s", diff)
 	}
 	blue, green := lastPart(w.blue), lastPart(w.green)
 	weights := func(blue, green float64) map[string]float64 {

@@ -38,6 +38,14 @@ func setting(t *testing.T) (*consultest.Server, *Splitter) {
 	return server, NewSplitter(servers)
 }
 
+// introduce has a splitter made.
+func introduce(t *testing.T, splitter *Splitter) {
+	t.Helper()
+	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
+		t.Fatalf("got %v, want errIntroduced", err)
+	}
+}
+
 func put(t *testing.T, client *api.Client, entry api.ConfigEntry) {
 	t.Helper()
 	if _, _, err := client.ConfigEntries().Set(entry, nil); err != nil {
@@ -70,14 +78,21 @@ func TestSplitOnConsul(t *testing.T) {
 		Kind: api.ServiceResolver, Name: "api", ConnectTimeout: 7e9,
 		Subsets: map[string]api.ServiceResolverSubset{"mine": {Filter: `Service.Meta.version == "1"`}, "revision-7": {Filter: `Service.Meta.version == "0"`}},
 	})
+	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
+		t.Fatalf("got %v, want errIntroduced", err)
+	}
+	introduced := []api.ServiceSplit{{Weight: 100}, {ServiceSubset: blue}, {ServiceSubset: green}}
+	if diff := cmp.Diff(introduced, splitterOf(t, server.Client).Splits); diff != "" {
+		t.Errorf("introduced (-want +got):\n%s", diff)
+	}
 	for _, step := range []struct {
 		split Split
 		want  []api.ServiceSplit
 	}{
-		{split(100, 0), []api.ServiceSplit{{Weight: 100, ServiceSubset: blue}}},
-		{split(90, 10), []api.ServiceSplit{{Weight: 90, ServiceSubset: blue}, {Weight: 10, ServiceSubset: green}}},
-		{split(0, 100), []api.ServiceSplit{{Weight: 100, ServiceSubset: green}}},
-		{split(100, 0), []api.ServiceSplit{{Weight: 100, ServiceSubset: blue}}},
+		{split(100, 0), []api.ServiceSplit{{}, {Weight: 100, ServiceSubset: blue}, {ServiceSubset: green}}},
+		{split(90, 10), []api.ServiceSplit{{}, {Weight: 90, ServiceSubset: blue}, {Weight: 10, ServiceSubset: green}}},
+		{split(0, 100), []api.ServiceSplit{{}, {ServiceSubset: blue}, {Weight: 100, ServiceSubset: green}}},
+		{split(100, 0), []api.ServiceSplit{{}, {Weight: 100, ServiceSubset: blue}, {ServiceSubset: green}}},
 	} {
 		if err := splitter.Split(t.Context(), "api", step.split); err != nil {
 			t.Fatal(err)
@@ -99,20 +114,23 @@ func TestSplitOnConsul(t *testing.T) {
 		t.Errorf("the user's connect timeout has become %s", resolver.ConnectTimeout)
 	}
 	want := map[string]api.ServiceResolverSubset{
-		"mine": {Filter: `Service.Meta.version == "1"`},
-		blue:   {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "1"`},
-		green:  {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "2"`},
+		"mine":    {Filter: `Service.Meta.version == "1"`},
+		anySubset: {},
+		blue:      {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "1"`},
+		green:     {Filter: `Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "2"`},
 	}
 	if diff := cmp.Diff(want, resolver.Subsets); diff != "" {
 		t.Errorf("subsets (-want +got):\n%s", diff)
 	}
 
-	// The next deployment forgets what went before it.
+	// The next deployment forgets what went before it, once the splitter has.
 	next := Split{Subsets: map[string]Subset{blue: {"api", "1"}, "revision-33": {"api", "3"}}, Weights: map[string]float64{blue: 100, "revision-33": 0}}
-	if err := splitter.Split(t.Context(), "api", next); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := splitter.Split(t.Context(), "api", next); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if resolver := resolverOf(t, server.Client); len(resolver.Subsets) != 3 || resolver.Subsets[green].Filter != "" || len(resolver.Failover) != 2 {
+	if resolver := resolverOf(t, server.Client); len(resolver.Subsets) != 4 || resolver.Subsets[green].Filter != "" || len(resolver.Failover) != 2 {
 		t.Errorf("after another deployment, the resolver has %v and %v", resolver.Subsets, resolver.Failover)
 	}
 }
@@ -161,9 +179,7 @@ func (b *between) Do(ctx context.Context, attempt func(context.Context, *api.Cli
 
 func TestAConcurrentEditIsNotOverwrittenOnConsul(t *testing.T) {
 	server, splitter := setting(t)
-	if err := splitter.Split(t.Context(), "api", split(100, 0)); err != nil {
-		t.Fatal(err)
-	}
+	introduce(t, splitter)
 	theirs := []api.ServiceSplit{{Weight: 60, ServiceSubset: blue}, {Weight: 40, ServiceSubset: green}}
 	// Two reads come before the write: the resolver is as it should be.
 	racing := NewSplitter(&between{servers: splitter.servers, at: 3, do: func() {
@@ -182,6 +198,7 @@ func TestAConcurrentEditIsNotOverwrittenOnConsul(t *testing.T) {
 // made twice at a time.
 func TestACallLikeThisOneIsNoConcurrentEditOnConsul(t *testing.T) {
 	_, splitter := setting(t)
+	introduce(t, splitter)
 	for at := range 5 {
 		weight := float64(10 * (at + 1))
 		racing := NewSplitter(&between{servers: splitter.servers, at: at + 1, do: func() {
