@@ -61,6 +61,7 @@ func (e *Emulator) PutEvent(ctx context.Context, event json.RawMessage) error {
 
 // The services that run our programs, by the names that a role's trust policy has for them.
 const (
+	ECS      = "ecs.amazonaws.com"
 	ECSTasks = "ecs-tasks.amazonaws.com"
 	Lambda   = "lambda.amazonaws.com"
 )

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/ecs"
@@ -46,9 +48,15 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 			return nil
 		}))
 	}
+	hooks, err := l.HookRole(t.Context(), blue.TaskDefinitionARN)
+	must(t, err)
+	_, err = lambda.NewFromConfig(hooks).Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(l.Outputs["SweepFunction"]), Payload: []byte("{}")})
+	if err == nil || !denied(err) {
+		t.Errorf("the role of the hooks invokes the sweep: %v", err)
+	}
 	ask := func(event json.RawMessage, want string) lab.HookAnswer {
 		t.Helper()
-		answer, err := l.Hook(t.Context(), event)
+		answer, err := l.Hook(t.Context(), hooks, event)
 		must(t, err)
 		if answer.Status != want {
 			t.Fatalf("got %s because %v, want %s", answer.Status, answer.Details["ecsmesh-reason"], want)
@@ -71,7 +79,7 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	}
 	details := ask(deployment.HookEvent("POST_SCALE_UP", nil, nil), "IN_PROGRESS").Details
 	must(t, lab.Await(t.Context(), "the end of the hold", func(ctx context.Context) error {
-		answer, err := l.Hook(ctx, deployment.HookEvent("POST_SCALE_UP", nil, details))
+		answer, err := l.Hook(ctx, hooks, deployment.HookEvent("POST_SCALE_UP", nil, details))
 		if err == nil && answer.Status != "SUCCEEDED" {
 			details = answer.Details
 			err = fmt.Errorf("%s because %v", answer.Status, details["ecsmesh-reason"])
