@@ -332,6 +332,10 @@ func TestFunctionsNeedAllOfTheirRulesOnConsul(t *testing.T) {
 		DeploymentHook: func(t *testing.T, servers *consul.Servers) error {
 			registerTask(t, server.Client, "ecs-5e")
 			_, err := catalog.New(servers).Registered(t.Context(), "ecs-5e")
+			// The sweep's work is with all nodes that there are.
+			if _, gone := server.Client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-5e"}, nil); gone != nil {
+				t.Fatal(gone)
+			}
 			return err
 		},
 		PublishServers: func(t *testing.T, servers *consul.Servers) error {
