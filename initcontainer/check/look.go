@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"ecsmesh/initcontainer/envoy"
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/volume"
 )
@@ -78,11 +77,8 @@ func Remember(shared volume.Volume, task Task) (Memory, error) {
 	return memory, nil
 }
 
-// HeldToken reads the ACL token that Envoy has. Its error never has it in it.
-func HeldToken(shared volume.Volume) (secret string, err error) {
-	content, err := os.ReadFile(shared.LiveToken())
-	if err != nil {
-		return "", err
-	}
-	return envoy.Secret(content)
+// HeldToken reads the ACL token that Envoy has, and since when it is there. Its
+// error never has it in it.
+func HeldToken(shared volume.Volume) (secret string, since time.Time, err error) {
+	return (&synchronization{Run: Run{Volume: shared}}).heldToken()
 }

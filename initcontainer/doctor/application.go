@@ -85,6 +85,8 @@ func (e *examination) upstreams() {
 		case upstream.IntentionErr != nil:
 			e.unknown("%s: not known whether intentions allow it: %s", name, upstream.IntentionErr)
 		case upstream.Allowed:
+		case upstream.Configured:
+			e.ok("%s: no intention allows it by that name; those of the services count that calls go to", name)
 		case upstream.PerRequest:
 			e.ok("%s: its intention decides request by request", name)
 		default:

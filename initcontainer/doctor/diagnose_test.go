@@ -168,9 +168,10 @@ func TestCausesComeBeforeWhatFollows(t *testing.T) {
 			f.Upstreams[0].Elsewhere = "peer east"
 			f.Envoy.State.Clusters = append(f.Envoy.State.Clusters, admin.Cluster{Name: "web.default.east.external.x.consul", Hosts: 0})
 		}}, UpstreamUnhealthy},
-		"an upstream that entries redirect": {[]func(*facts.Facts){func(f *facts.Facts) { f.Upstreams[0] = facts.Upstream{Name: "web", Configured: true, Allowed: true} }}, none},
-		"a neighbour in another VPC":        {[]func(*facts.Facts){func(f *facts.Facts) { f.Registration.Neighbours = []facts.Neighbour{{Node: "ecs-2", Distant: true}} }}, none},
-		"an invalid configuration":          {[]func(*facts.Facts){gone, down, func(f *facts.Facts) { f.Configuration = facts.Configuration{Given: true, Err: &config.InvalidError{}} }}, ConfigurationInvalid},
+		"an upstream that entries redirect":       {[]func(*facts.Facts){func(f *facts.Facts) { f.Upstreams[0] = facts.Upstream{Name: "web", Configured: true, Allowed: true} }}, none},
+		"… to where no intention of that name is": {[]func(*facts.Facts){func(f *facts.Facts) { f.Upstreams[0] = facts.Upstream{Name: "web", Configured: true} }}, none},
+		"a neighbour in another VPC":              {[]func(*facts.Facts){func(f *facts.Facts) { f.Registration.Neighbours = []facts.Neighbour{{Node: "ecs-2", Distant: true}} }}, none},
+		"an invalid configuration":                {[]func(*facts.Facts){gone, down, func(f *facts.Facts) { f.Configuration = facts.Configuration{Given: true, Err: &config.InvalidError{}} }}, ConfigurationInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := well()

@@ -143,7 +143,7 @@ func TestATaskWithATokenInTheMesh(t *testing.T) {
 	k.begin(t)
 	k.leave()
 	delete(k.env, config.CACertVariable)
-	secret, err := check.HeldToken(k.volume)
+	secret, _, err := check.HeldToken(k.volume)
 	must(t, err)
 
 	t.Run("an intention is missing", func(t *testing.T) { k.expect(t, UpstreamForbidden, "from api to payments") })
@@ -191,7 +191,7 @@ func TestATaskWithATokenInTheMesh(t *testing.T) {
 			if err := k.check(t); err != nil {
 				return err
 			}
-			held, err := check.HeldToken(k.volume)
+			held, _, err := check.HeldToken(k.volume)
 			if err == nil && held == secret {
 				err = errors.New("it is the same")
 			}
@@ -201,7 +201,7 @@ func TestATaskWithATokenInTheMesh(t *testing.T) {
 	})
 	t.Run("… and nobody may log in any more", func(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "stranger")
-		secret, err := check.HeldToken(k.volume)
+		secret, _, err := check.HeldToken(k.volume)
 		must(t, err)
 		held, _, err := w.consul.As(t, secret).ACL().TokenReadSelf(nil)
 		must(t, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"ecsmesh/initcontainer/config"
 	"ecsmesh/initcontainer/doctor/facts"
 	"ecsmesh/shared/awsapi"
 	"ecsmesh/shared/consul"
@@ -62,7 +63,7 @@ func (e *examination) mendToken() string {
 	if e.Token.Source.Method != "" {
 		return renewedByCheck
 	}
-	return "give the init container another one as " + "CONSUL_HTTP_TOKEN, and deploy anew; or set consulLogin.enabled, by which tasks get tokens themselves"
+	return "give the init container another one as " + config.TokenVariable + ", and deploy anew; or set consulLogin.enabled, by which tasks get tokens themselves"
 }
 
 // lastRenewal is when the task tried last to get another token.

@@ -8,11 +8,9 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,8 +29,8 @@ import (
 type asking struct {
 	*gathering
 	servers *consul.Servers
-	address string // host:port of a server that answered
 	secret  string // "": there is none
+	issued  time.Time
 }
 
 // openConsul prepares questions to the servers that answer; false where none
@@ -42,7 +40,7 @@ func (g *gathering) openConsul() (*asking, bool) {
 	if len(addrs) == 0 || g.registered == nil {
 		return nil, false
 	}
-	a := &asking{gathering: g, address: net.JoinHostPort(addrs[0].String(), strconv.Itoa(g.facts.Servers.HTTPPort))}
+	a := &asking{gathering: g}
 	var err error
 	a.servers, err = consul.NewServers(addrs, consul.Options{
 		Port: g.facts.Servers.HTTPPort, TLS: g.secured.httpTLS, AttemptTimeout: attemptTime, Tenancy: g.registered.Tenancy(),
@@ -82,7 +80,7 @@ func (a *asking) token(ctx context.Context) (logout func(context.Context)) {
 	if source.Login != nil && (a.secret == "" && found.Err == nil || found.AskErr != nil || late) {
 		logout = a.logIn(ctx, *source.Login, source.Region)
 	}
-	a.servers.UseToken(a.secret, time.Time{})
+	a.servers.UseToken(a.secret, a.issued)
 	a.rights(ctx)
 	return logout
 }
@@ -109,7 +107,7 @@ func (a *asking) readToken(ctx context.Context, source token.Source) {
 	switch cfg, ok := a.configured(); {
 	case a.facts.State.Task != nil && a.facts.State.Task.Token != nil:
 		found.Wanted = true
-		a.secret, found.Err = check.HeldToken(a.facts.Volume.Path)
+		a.secret, a.issued, found.Err = check.HeldToken(a.facts.Volume.Path)
 		found.Held = found.Err == nil
 	case a.facts.State.Task != nil:
 	case source.Parameter != "":
@@ -125,7 +123,7 @@ func (a *asking) readToken(ctx context.Context, source token.Source) {
 // askToken asks Consul what the token is.
 func (a *asking) askToken(ctx context.Context) {
 	found := &a.facts.Token
-	a.servers.UseToken(a.secret, time.Time{})
+	a.servers.UseToken(a.secret, a.issued) // a new one may not have reached all servers
 	var told *api.ACLToken
 	err := a.do(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		told, _, err = client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
@@ -188,7 +186,7 @@ func (a *asking) logIn(ctx context.Context, method login.Method, region string) 
 	done.Err = nil // a later server's answer, if at all
 	if a.secret == "" || a.facts.Token.AskErr != nil {
 		known := a.facts.Token.AskErr
-		a.secret = got.Secret
+		a.secret, a.issued = got.Secret, time.Now()
 		a.askToken(ctx)
 		if known != nil {
 			a.facts.Token.AskErr = known // that of the task's own
@@ -235,15 +233,21 @@ func (a *asking) rights(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	answer, err := ask(ctx, http.MethodPost, a.address, "/v1/internal/acl/authorize", a.secured.http, a.secret, bytes.NewReader(body))
-	var told []struct{ Allow bool }
-	if err != nil || answer.status != http.StatusOK || json.Unmarshal(answer.body, &told) != nil || len(told) != len(rights) {
+	for _, port := range a.facts.Servers.HTTP {
+		if !port.Answered() {
+			continue
+		}
+		answer, err := ask(ctx, http.MethodPost, port.Address, "/v1/internal/acl/authorize", a.secured.http, a.secret, bytes.NewReader(body))
+		var told []struct{ Allow bool }
+		if err != nil || answer.status != http.StatusOK || json.Unmarshal(answer.body, &told) != nil || len(told) != len(rights) {
+			continue // it has no ACLs, or not this token yet
+		}
+		for i := range rights {
+			rights[i].Allowed = told[i].Allow
+		}
+		a.facts.Token.Rights = rights
 		return
 	}
-	for i := range rights {
-		rights[i].Allowed = told[i].Allow
-	}
-	a.facts.Token.Rights = rights
 }
 
 // registration reads back what Consul has of the task.
@@ -392,6 +396,9 @@ func (a *asking) intention(ctx context.Context, found *Upstream) {
 	})
 }
 
+// serversService is the service of Consul's own servers.
+const serversService = "consul"
+
 // similar is a service of the mesh with nearly that name; "" is none.
 func (a *asking) similar(ctx context.Context, name string) string {
 	var all map[string][]string
@@ -404,7 +411,7 @@ func (a *asking) similar(ctx context.Context, name string) string {
 	}
 	best, nearest := "", max(2, len(name)/3)+1
 	for _, other := range slices.Sorted(maps.Keys(all)) {
-		if strings.HasSuffix(other, mesh.ProxyService("")) {
+		if other == serversService || strings.HasSuffix(other, mesh.ProxyService("")) {
 			continue
 		}
 		if d := distance(name, other); d < nearest {
