@@ -2,6 +2,7 @@ package main
 
 import (
 	"ecsmesh/shared/access"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/function"
 )
 
@@ -9,6 +10,7 @@ import (
 type config struct {
 	access.Settings
 	function.Logging
+	dryrun.Switch
 	ServersParameter string   `env:"SERVERS_PARAMETER,required,notEmpty"`                                                      // name of the SSM parameter
 	LimitMinutes     uint16   `env:"DEPLOYMENT_HOOK_LIMIT_MINUTES" envDefault:"30" want:"a number of minutes from 0 to 65535"` // see hook.Hook
 	Services         []string `env:"DEPLOYMENT_HOOK_SERVICES" want:"names of services, separated by commas"`                   // see hook.Hook

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ecsmesh/shared/access"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/environment"
 	"ecsmesh/shared/function"
 
@@ -22,10 +23,11 @@ func TestConfig(t *testing.T) {
 			config{ServersParameter: "/a/b", LimitMinutes: 30},
 		},
 		"everything": {
-			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "DEPLOYMENT_HOOK_LIMIT_MINUTES": "5", "DEPLOYMENT_HOOK_SERVICES": "api,web", "LOG_LEVEL": "warn"},
+			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "DEPLOYMENT_HOOK_LIMIT_MINUTES": "5", "DEPLOYMENT_HOOK_SERVICES": "api,web", "LOG_LEVEL": "warn", "DRY_RUN": "true"},
 			config{
 				Settings:         access.Settings{HTTPPort: 18500},
 				Logging:          function.Logging{LogLevel: slog.LevelWarn},
+				Switch:           dryrun.Switch{DryRun: dryrun.On},
 				ServersParameter: "/a/b",
 				LimitMinutes:     5,
 				Services:         []string{"api", "web"},

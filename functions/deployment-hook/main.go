@@ -28,6 +28,7 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 	)
 	traffic := hook.NewSplitter(servers)
 	traffic.Partition = cfg.Partition
+	traffic.Plan = lambda.Plan
 	return (&hook.Hook{
 		Deployments: hook.NewECS(ecs.NewFromConfig(lambda.SDK)),
 		Nodes:       catalog.New(servers),
@@ -36,5 +37,6 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 		Services:    cfg.Services,
 		Now:         time.Now,
 		Log:         lambda.Log,
+		Plan:        lambda.Plan,
 	}).Handle
 }

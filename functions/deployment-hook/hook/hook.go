@@ -44,6 +44,7 @@ import (
 
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/invocation"
 )
 
@@ -78,6 +79,10 @@ type Hook struct {
 	Services    []string      // those whose traffic may be shifted, by their names in Consul
 	Now         func() time.Time
 	Log         *slog.Logger
+
+	// Plan, where there is one, gets what would be answered: no deployment waits for
+	// a dry run, or is rolled back by one.
+	Plan *dryrun.Plan
 }
 
 // verdict is an answer, and why.
@@ -102,6 +107,10 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
 	v := h.bound(h.decide(work, e), now.Sub(e.since))
+	if h.Plan != nil {
+		h.Plan.Would(ctx, dryrun.Step{Action: "answer", What: string(v.status) + " at " + e.Stage + " to " + e.Deployment, Why: v.reason})
+		return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: v.reason}}, nil
+	}
 
 	log := h.Log.With("stage", e.Stage, "service", e.Execution.Service, "deployment", e.Deployment, "revision", e.Execution.Target, "reason", v.reason)
 	answer := Answer{Status: v.status, Details: map[string]any{reasonDetail: v.reason}}

@@ -13,6 +13,7 @@ import (
 
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/dryrun"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
@@ -342,6 +343,22 @@ func TestEventsThatAreMalformed(t *testing.T) {
   }`, `"{\"service\": \"api\"}"`, 1)
 	if answer, reason := newWorld().ask(t, 0, []byte(text)); answer.Status != Succeeded {
 		t.Errorf("details in a text: %s because %s", answer.Status, reason)
+	}
+}
+
+// TestADryRunHoldsNoDeployment says what it would answer.
+func TestADryRunHoldsNoDeployment(t *testing.T) {
+	w := newWorld()
+	w.registered = catalog.Registered{}
+	h := w.hook(0)
+	h.Plan = dryrun.New(h.Log)
+	answer, err := h.Handle(t.Context(), sample(t, "post-scale-up"))
+	if err != nil || answer.Status != Succeeded {
+		t.Errorf("got %+v, %v", answer, err)
+	}
+	would := h.Plan.Take().Would
+	if len(would) != 1 || !strings.HasPrefix(would[0].What, "IN_PROGRESS at POST_SCALE_UP to arn:") || !strings.Contains(would[0].Why, "is not registered in Consul") {
+		t.Errorf("it would %+v", would)
 	}
 }
 

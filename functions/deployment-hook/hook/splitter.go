@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/mesh"
 
 	"github.com/hashicorp/consul/api"
@@ -45,6 +46,9 @@ type Splitter struct {
 
 	// Partition of Consul Enterprise that the services are in; "" is the default.
 	Partition string
+
+	// Plan, where there is one, gets what would be written.
+	Plan *dryrun.Plan
 }
 
 // NewSplitter returns what these servers have.
@@ -229,6 +233,11 @@ func (s *Splitter) read(ctx context.Context, kind, name string, into any) (bool,
 
 // write replaces the entry of an index, or makes it where that is 0.
 func (s *Splitter) write(ctx context.Context, entry api.ConfigEntry, index uint64) error {
+	if s.Plan != nil {
+		s.Plan.Would(ctx, dryrun.Step{Action: "write", What: "Consul's " + entry.GetKind() + " " + entry.GetName(), Detail: entry})
+		s.Plan.Send("Consul", fmt.Sprintf("PUT /v1/config?cas=%d", index), entry)
+		return nil
+	}
 	done := false
 	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		done, _, err = client.ConfigEntries().CAS(entry, index, (&api.WriteOptions{Partition: s.Partition}).WithContext(ctx))

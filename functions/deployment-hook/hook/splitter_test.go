@@ -3,12 +3,14 @@ package hook
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/shared/consul"
+	"ecsmesh/shared/dryrun"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
@@ -208,6 +210,23 @@ func TestACallLikeThisOneIsNoConcurrentEditOnConsul(t *testing.T) {
 		}})
 		if err := racing.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
 			t.Errorf("with the other before call %d: %v", at+1, err)
+		}
+	}
+}
+
+func TestADryRunWritesNothingOnConsul(t *testing.T) {
+	server, splitter := setting(t)
+	splitter.Plan = dryrun.New(slog.New(slog.DiscardHandler))
+	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
+		t.Fatal(err)
+	}
+	plan := splitter.Plan.Take()
+	if len(plan.Would) != 2 || plan.Would[0].What != "Consul's service-resolver api" || plan.Would[1].What != "Consul's service-splitter api" || len(plan.Requests) != 2 {
+		t.Errorf("got %+v, want the resolver and the splitter", plan)
+	}
+	for _, kind := range []string{api.ServiceSplitter, api.ServiceResolver} {
+		if entries, _, err := server.Client.ConfigEntries().List(kind, nil); err != nil || len(entries) > 0 {
+			t.Errorf("Consul has %d of %s, %v", len(entries), kind, err)
 		}
 	}
 }
