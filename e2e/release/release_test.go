@@ -91,7 +91,8 @@ func TestRelease(t *testing.T) {
 	t.Run("says what each binary is made of", func(t *testing.T) {
 		for name, module := range map[string]string{
 			"publish-servers": "github.com/aws/aws-lambda-go", "deregister-tasks": "github.com/aws/aws-lambda-go",
-			"sweep": "github.com/hashicorp/consul/api", "setup-acl": "github.com/hashicorp/consul/api",
+			"deployment-hook": "github.com/hashicorp/consul/api",
+			"sweep":           "github.com/hashicorp/consul/api", "setup-acl": "github.com/hashicorp/consul/api",
 			"ecsmesh-init-linux-amd64": "github.com/hashicorp/consul/api", "ecsmesh-init-linux-arm64": "github.com/hashicorp/consul/api",
 		} {
 			checkBOM(t, read(t, r.out, name+".cdx.json"), module)

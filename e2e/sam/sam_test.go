@@ -216,6 +216,7 @@ const macroFunction = "MeshTaskFunction"
 
 // invocations are the files of events/ that each function is for.
 var invocations = map[string][]string{
+	"DeploymentHookFunction":  {"deployment-hook-post-scale-up", "deployment-hook-pre-scale-up", "deployment-hook-rollback", "deployment-hook-traffic-shift"},
 	"DeregisterTasksFunction": {"mesh-task-essential-exited", "mesh-task-spot-stopping", "mesh-task-stopped", "mesh-task-stopping", "sqs-batch"},
 	macroFunction:             {"macro"},
 	"PublishServersFunction":  {"schedule", "server-task-running", "server-task-stopping"},

@@ -53,7 +53,7 @@ func judge(deployment Deployment, tasks []found) verdict {
 		return verdictf(Failed, "the deployment is %s, so there is nothing to wait for", deployment.Status)
 	}
 	if deployment.Wanted == 0 && len(tasks) == 0 {
-		return verdict{Succeeded, "the new revision is to have no tasks"}
+		return verdict{status: Succeeded, reason: "the new revision is to have no tasks"}
 	}
 	var obstacles []string
 	if len(tasks) < deployment.Wanted {
@@ -74,7 +74,7 @@ func judge(deployment Deployment, tasks []found) verdict {
 	case len(obstacles) > maxObstacles:
 		obstacles = append(obstacles[:maxObstacles], fmt.Sprintf("and %d more", len(obstacles)-maxObstacles))
 	}
-	return verdict{InProgress, strings.Join(obstacles, "; ")}
+	return verdict{status: InProgress, reason: strings.Join(obstacles, "; ")}
 }
 
 // obstacles are what a task doesn't pass for.

@@ -89,10 +89,11 @@ type Hook struct {
 type verdict struct {
 	status Status
 	reason string
+	unread error // what could not be asked, or done, for now
 }
 
 func verdictf(status Status, format string, args ...any) verdict {
-	return verdict{status, fmt.Sprintf(format, args...)}
+	return verdict{status: status, reason: fmt.Sprintf(format, args...)}
 }
 
 // Handle answers one event. It can be asked the same again at any time. There is
@@ -106,10 +107,11 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 	}
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
+	work, cancelRead := h.Plan.Limit(work)
+	defer cancelRead()
 	v := h.bound(h.decide(work, e), now.Sub(e.since))
 	if h.Plan != nil {
-		h.Plan.Would(ctx, dryrun.Step{Action: "answer", What: string(v.status) + " at " + e.Stage + " to " + e.Deployment, Why: v.reason})
-		return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: v.reason}}, nil
+		return h.foresee(ctx, e, v), nil
 	}
 
 	log := h.Log.With("stage", e.Stage, "service", e.Execution.Service, "deployment", e.Deployment, "revision", e.Execution.Target, "reason", v.reason)
@@ -129,6 +131,17 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 		log.ErrorContext(ctx, "the deployment is to be rolled back")
 	}
 	return answer, nil
+}
+
+// foresee puts an answer into the plan.
+func (h *Hook) foresee(ctx context.Context, e event, v verdict) Answer {
+	step := dryrun.Step{Action: "answer", What: "to " + e.Deployment + " at " + e.Stage, Why: v.reason, Detail: v.status}
+	if v.unread != nil {
+		h.Plan.Unread(ctx, "the deployment and its tasks", v.unread)
+		step.Why, step.Detail = "the answer follows from what could not be read", nil
+	}
+	h.Plan.Would(ctx, step)
+	return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: "it is a dry run: " + step.Why}}
 }
 
 func (h *Hook) decide(ctx context.Context, e event) verdict {
@@ -153,7 +166,7 @@ func (h *Hook) bound(v verdict, waited time.Duration) verdict {
 // refused is refused the next time, too; anything else may pass.
 func failure(err error) verdict {
 	if isRefused(err) || consul.Permanent(err) || errors.Is(err, consul.ErrHidden) {
-		return verdict{Failed, err.Error()}
+		return verdict{status: Failed, reason: err.Error()}
 	}
-	return verdict{InProgress, err.Error()}
+	return verdict{status: InProgress, reason: err.Error(), unread: err}
 }

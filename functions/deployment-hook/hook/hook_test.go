@@ -357,8 +357,15 @@ func TestADryRunHoldsNoDeployment(t *testing.T) {
 		t.Errorf("got %+v, %v", answer, err)
 	}
 	would := h.Plan.Take().Would
-	if len(would) != 1 || !strings.HasPrefix(would[0].What, "IN_PROGRESS at POST_SCALE_UP to arn:") || !strings.Contains(would[0].Why, "is not registered in Consul") {
+	if len(would) != 1 || !strings.HasSuffix(would[0].What, " at POST_SCALE_UP") || would[0].Detail != InProgress || !strings.Contains(would[0].Why, "is not registered in Consul") {
 		t.Errorf("it would %+v", would)
+	}
+	w.err = errors.New("there is no such host")
+	if answer, err = h.Handle(t.Context(), sample(t, "post-scale-up")); err != nil || answer.Status != Succeeded {
+		t.Errorf("without ECS: got %+v, %v", answer, err)
+	}
+	if plan := h.Plan.Take(); len(plan.CouldNotRead) != 1 || len(plan.Would) != 1 || plan.Would[0].Detail != nil {
+		t.Errorf("without ECS: it would %+v", plan)
 	}
 }
 

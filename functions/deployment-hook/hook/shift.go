@@ -44,10 +44,10 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	}
 	weights, err := weights(e, deployment)
 	if err != nil {
-		return verdict{Failed, err.Error()}
+		return verdict{status: Failed, reason: err.Error()}
 	}
 	if e.Stage == PreScaleUp && len(deployment.Sources) == 0 {
-		return verdict{Succeeded, "it is the service's first deployment: all traffic is for the new revision"}
+		return verdict{status: Succeeded, reason: "it is the service's first deployment: all traffic is for the new revision"}
 	}
 	split := Split{Subsets: map[string]Subset{}, Weights: map[string]float64{}, Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0}
 	arns := slices.Sorted(maps.Keys(weights))
@@ -74,7 +74,7 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	}
 	err = h.Traffic.Split(ctx, name, split)
 	if errors.Is(err, errForeign) || errors.Is(err, errChanged) && !split.Back {
-		return verdict{Failed, err.Error()}
+		return verdict{status: Failed, reason: err.Error()}
 	}
 	if err != nil {
 		// That includes a change on the way back: the next call sees what it is, and
