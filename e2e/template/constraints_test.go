@@ -51,6 +51,7 @@ var mistakes = []struct {
 	{"a topic's name", map[string]string{"AlarmTopicArn": "alarms"}, "must be the ARN of an SNS topic"},
 	{"a service in capitals", with(withHook, map[string]string{"DeploymentHookServices": "Web"}), "must be names of services in Consul"},
 	{"services to shift without a hook", map[string]string{"DeploymentHookServices": "web"}, "Set DeploymentHook to ENABLED"},
+	{"a wait of no time", with(withHook, map[string]string{"DeploymentHookLimitMinutes": "0"}), "must be a number of minutes from 1 to 1440"},
 	{"TLS without a CA", map[string]string{"ConsulTls": "ENABLED"}, "ConsulTls needs a ConsulCaParameterName"},
 	{"TLS with the CA's secret alone", map[string]string{"ConsulTls": "ENABLED", "ConsulCaSecretArn": caSecret}, "ConsulTls needs a ConsulCaParameterName"},
 	{"a CA without TLS", map[string]string{"ConsulCaParameterName": "/ecsmesh/consul-ca"}, "Set ConsulTls to ENABLED"},
