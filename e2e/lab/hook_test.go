@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsecs "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/hashicorp/consul/api"
 
 	"ecsmesh/e2e/ecs"
+	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/lab"
 )
 
@@ -24,6 +27,8 @@ func revision(number int) func(*ecs.TaskDefinition) {
 		def.ARN = fmt.Sprintf("%s:%d", def.ARN[:strings.LastIndexByte(def.ARN, ':')], number)
 	}
 }
+
+func failed[T any](_ T, err error) error { return err }
 
 // TestADeploymentIsHeldAndItsTrafficShifted plays a blue/green deployment of api, and
 // its rollback, with the function that ECS asks, while web calls api.
@@ -111,4 +116,25 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	must(t, l.API.Stop(blue.TaskARN))
 	answers("all requests at the task that is left", green, blue)
 	noFailures(t, load.Stop())
+
+	// Beside what it did, the function's role may nothing.
+	credentials, err := l.Emulator.AssumeRole(t.Context(), emulator.Lambda, (&secure{Lab: l}).roleOf(t, "DeploymentHookFunction"), "test")
+	must(t, err)
+	as := l.Emulator.ConfigAs(credentials)
+	as.RetryMaxAttempts = 1
+	must(t, read(t.Context(), as, lab.ServersParameter))
+	must(t, listTasks(t.Context(), as, lab.MeshCluster))
+	for what, err := range map[string]error{
+		"stop a task": failed(awsecs.NewFromConfig(as).StopTask(t.Context(), &awsecs.StopTaskInput{Cluster: aws.String(lab.MeshCluster), Task: aws.String(green.TaskARN)})),
+		"write the list of servers": failed(ssm.NewFromConfig(as).PutParameter(t.Context(), &ssm.PutParameterInput{
+			Name: aws.String(lab.ServersParameter), Value: aws.String("10.0.0.1"), Overwrite: aws.Bool(true),
+		})),
+		"read another parameter":    read(t.Context(), as, "/others"),
+		"read the management token": secret(t.Context(), as, lab.ManagementSecret),
+		"invoke a function":         failed(lambda.NewFromConfig(as).Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(l.Outputs["SweepFunction"])})),
+	} {
+		if !denied(err) {
+			t.Errorf("the function's role may %s: %v", what, err)
+		}
+	}
 }
