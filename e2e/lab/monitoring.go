@@ -94,14 +94,11 @@ func (m *Monitoring) WatchQueues(ctx context.Context) error {
 	for {
 		now := time.Now()
 		waiting, err := m.lookAtQueues(ctx, now, empty)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if !waiting {
+		switch {
+		case err == nil && !waiting:
 			empty = now
+		case err != nil && ctx.Err() == nil:
+			return err
 		}
 		select {
 		case <-ctx.Done():
