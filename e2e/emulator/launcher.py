@@ -22,6 +22,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 MINISTACK = "1.5.33"
 LISTENER = 3
@@ -189,6 +190,48 @@ def add_macros(provisioners, changesets, engine, functions):
         return transform(template, provided_params, previous_params)
 
     changesets._apply_transforms = apply
+
+
+def add_query_definitions(provisioners, logs):
+    """Queries of Logs Insights can be kept, in templates too, and listed. ministack can only run queries.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutQueryDefinition.html
+    """
+    kept = {}  # by their IDs
+
+    def put(query_id, props):
+        groups = props.get("LogGroupNames") or []
+        for name, value, most in (("Name", props["Name"], 255), ("QueryString", props["QueryString"], 10000)):
+            if not 1 <= len(value) <= most:
+                raise ValueError(f"{name} must have 1 to {most} characters, and has {len(value)}")
+        if missing := [group for group in groups if group not in logs._log_groups]:
+            raise ValueError(f"The specified log group does not exist: {missing[0]}")
+        kept[query_id] = {
+            "queryDefinitionId": query_id,
+            "name": props["Name"],
+            "queryString": props["QueryString"],
+            "logGroupNames": groups,
+            "lastModified": int(time.time() * 1000),
+        }
+        return query_id, {"QueryDefinitionId": query_id}
+
+    provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {
+        "create": lambda logical_id, props, stack: put(str(uuid.uuid4()), props),
+        "update": lambda physical_id, old, new, stack: put(physical_id, new),
+        "delete": lambda physical_id, props: kept.pop(physical_id, None),
+    }
+    handle = logs.handle_request
+
+    async def handle_definitions(method, path, headers, body, query_params):
+        if not headers.get("x-amz-target", "").endswith(".DescribeQueryDefinitions"):
+            return await handle(method, path, headers, body, query_params)
+        prefix = read_object(body).get("queryDefinitionNamePrefix", "")
+        found = [query for query in kept.values() if query["name"].startswith(prefix)]
+        return json_response({"queryDefinitions": found})
+
+    from ministack.core.responses import json_response
+
+    logs.handle_request = handle_definitions
 
 
 def wrap(provisioners, resource_type, wrapper):
@@ -590,7 +633,7 @@ def main():
     from hypercorn.config import Config
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-    from ministack.services import ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, sqs, ssm, sts
+    from ministack.services import cloudwatch_logs, ecs, eventbridge, iam, lambda_svc, scheduler, secretsmanager, sqs, ssm, sts
     from ministack.services.cloudformation import changesets, engine, provisioners
 
     if "ECS_ENDPOINT" in os.environ:
@@ -607,6 +650,7 @@ def main():
     add_desired_counts(ecs)
     add_reserved_concurrency(provisioners, lambda_svc)
     add_batch_rule(provisioners)
+    add_query_definitions(provisioners, cloudwatch_logs)
     add_macros(provisioners, changesets, engine, lambda_svc)
     add_asynchronous_invocation(eventbridge, lambda_svc)
     add_queue_policies(eventbridge, sqs, iam_evaluator)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/taskevent"
 )
 
 // servers are the Consul servers and their list; see publisher.Publisher.
@@ -22,27 +23,19 @@ type handler struct {
 // Handle serves one invocation. What triggered it is a hint that something may
 // have changed, no more: late, repeated and reordered events do no harm.
 func (h *handler) Handle(ctx context.Context, trigger json.RawMessage) error {
+	ctx = invocation.AboutEvent(ctx, trigger)
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
-	id := triggerOf(trigger)
-	h.log.InfoContext(ctx, "publishing the servers", "trigger", id)
+	log := h.log
+	if _, task := taskevent.Identify(trigger); task != "" {
+		log = log.With(invocation.TaskID, task)
+	}
+	log.InfoContext(ctx, "publishing the servers")
 	err := h.servers.Publish(work)
 	if err != nil {
 		// Returned, it makes Lambda try again; what Lambda prints of it has
-		// neither level nor trigger.
-		h.log.ErrorContext(ctx, "publish servers", "trigger", id, "error", err)
+		// neither level nor event.
+		log.ErrorContext(ctx, "publish servers", "error", err)
 	}
 	return err
-}
-
-// triggerOf names what invoked the function, for the log: an event's ID, or
-// "unknown".
-func triggerOf(event json.RawMessage) string {
-	var trigger struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(event, &trigger); err != nil || trigger.ID == "" {
-		return "unknown"
-	}
-	return trigger.ID
 }

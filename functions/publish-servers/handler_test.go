@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ecsmesh/shared/invocation"
 )
 
 // fakeServers counts what is published of them.
@@ -48,7 +50,7 @@ func TestEveryTriggerPublishes(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			var log bytes.Buffer
 			fake := &fakeServers{}
-			h := &handler{servers: fake, log: slog.New(slog.NewTextHandler(&log, nil))}
+			h := &handler{servers: fake, log: invocation.NewLogger(&log, slog.LevelInfo)}
 			for range 2 { // delivered twice
 				if err := h.Handle(t.Context(), event); err != nil {
 					t.Fatal(err)
@@ -57,8 +59,8 @@ func TestEveryTriggerPublishes(t *testing.T) {
 			if fake.published != 2 || !fake.bounded {
 				t.Errorf("published %d times, in bounded time %v; want twice, bounded", fake.published, fake.bounded)
 			}
-			if !strings.Contains(log.String(), "trigger="+id) {
-				t.Errorf("the log doesn't name the trigger: %s", log.String())
+			if !strings.Contains(log.String(), `"eventId":"`+id+`"`) {
+				t.Errorf("the log doesn't name the event: %s", log.String())
 			}
 		})
 	}
@@ -67,11 +69,11 @@ func TestEveryTriggerPublishes(t *testing.T) {
 func TestFailureIsReportedAndLogged(t *testing.T) {
 	throttled := errors.New("ThrottlingException")
 	var log bytes.Buffer
-	h := &handler{servers: &fakeServers{err: throttled}, log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))}
+	h := &handler{servers: &fakeServers{err: throttled}, log: invocation.NewLogger(&log, slog.LevelError)}
 	if err := h.Handle(t.Context(), json.RawMessage(`{"id": "8c1f0ad2"}`)); !errors.Is(err, throttled) {
 		t.Errorf("got %v, want the cause, so that Lambda tries again", err)
 	}
-	for _, words := range []string{"ThrottlingException", "trigger=8c1f0ad2"} {
+	for _, words := range []string{"ThrottlingException", `"eventId":"8c1f0ad2"`} {
 		if strings.Count(log.String(), words) != 1 {
 			t.Errorf("the log doesn't say %q once: %s", words, log.String())
 		}

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -112,14 +113,19 @@ func (r Run) Do(ctx context.Context) error {
 	defer cancel()
 	own := r.ownContainer(ctx)
 	probed := make(chan error, 1)
+	named := make(chan *slog.Logger, 1)
 	synced := make(chan struct{})
 	go func() {
 		defer close(synced)
-		r.run(ctx, probed)
+		r.run(ctx, named, probed)
 	}()
 	select {
 	case <-synced:
 	case <-ctx.Done():
+		select {
+		case r.Log = <-named:
+		default: // what hangs is the volume
+		}
 		r.Log.Warn("the time for this run is over", "budget", r.Budget)
 	}
 	select {
@@ -133,12 +139,17 @@ func (r Run) Do(ctx context.Context) error {
 	}
 }
 
-func (r Run) run(ctx context.Context, probed chan<- error) {
+// run hands over the log that names the task, as soon as it is known, and what
+// the probe of Envoy found.
+func (r Run) run(ctx context.Context, named chan<- *slog.Logger, probed chan<- error) {
 	task, err := r.task()
 	if err != nil {
 		probed <- err
 		return
 	}
+	// The field is that of the functions' logs.
+	r.Log = r.Log.With("taskId", strings.TrimPrefix(task.Registration.Node(), mesh.NodePrefix))
+	named <- r.Log
 	if r.UntilPassing && !r.maySync(task) {
 		// Envoy's health check sees to Consul, and remembers what it told.
 		probed <- task.Envoy.Ready(ctx)

@@ -16,7 +16,7 @@ import (
 
 // DiscoverServers writes the configuration with which the task's own Consul
 // agent joins the servers. Its error is final, as Run's.
-func (r Registrar) DiscoverServers(ctx context.Context) error {
+func (r Registrar) DiscoverServers(ctx context.Context) (err error) {
 	if r.Config.Topology != config.ClientAgent {
 		return fmt.Errorf("topology is %q; a Consul client that joins the servers is there with %q only", r.Config.Topology, config.ClientAgent)
 	}
@@ -26,6 +26,7 @@ func (r Registrar) DiscoverServers(ctx context.Context) error {
 	if err != nil || s == nil {
 		return err
 	}
+	defer s.name(&err)
 	// First whether the file can be given to its reader: what follows may cost
 	// a login, and a token that nobody gets.
 	private := volume.Volume(r.Config.BootstrapDir)
@@ -55,7 +56,7 @@ func (r Registrar) DiscoverServers(ctx context.Context) error {
 	if err := s.writeClient(private, user, gossipKey); err != nil {
 		return err
 	}
-	r.Log.Info("the Consul client can join", "servers", s.servers, "file", private.Client())
+	s.Log.Info("the Consul client can join", "servers", s.servers, "file", private.Client())
 	return nil
 }
 

@@ -41,13 +41,14 @@ type Registrar struct {
 
 // Run registers the task. Its error is final: either trying again can't help,
 // or the deadline is over.
-func (r Registrar) Run(ctx context.Context) error {
+func (r Registrar) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Deadline, fmt.Errorf("gave up after %s", r.Deadline))
 	defer cancel()
 	s, err := r.begin(ctx)
 	if err != nil || s == nil {
 		return err
 	}
+	defer s.name(&err)
 	if r.Config.Topology == config.ClientAgent {
 		s.useAgent()
 	}
@@ -83,16 +84,29 @@ func (r Registrar) Run(ctx context.Context) error {
 	if err := redirect(ctx); err != nil {
 		return err
 	}
-	r.Log.Info("registered", "service", s.registered.Instance().ID, "node", s.registered.Node(), "address", s.address, "datacenter", s.datacenter)
+	s.Log.Info("registered", "service", s.registered.Instance().ID, "node", s.registered.Node(), "address", s.address, "datacenter", s.datacenter)
 	return nil
+}
+
+// taskID is the field of all lines of a task's log, as the functions have it.
+const taskID = "taskId"
+
+// name has the error that ends the log say which task it is of.
+func (s *session) name(err *error) {
+	if *err != nil {
+		*err = fmt.Errorf("%w (task %s)", *err, s.task.ARN.ID)
+	}
 }
 
 // begin reads what ECS says of the task; nil is a task that is stopping.
 func (r Registrar) begin(ctx context.Context) (*session, error) {
+	task, err := r.readTask(ctx)
+	if err == nil {
+		r.Log = r.Log.With(taskID, task.ARN.ID)
+	}
 	for _, warning := range r.Config.Warnings {
 		r.Log.Warn(warning)
 	}
-	task, err := r.readTask(ctx)
 	if err != nil {
 		return nil, err
 	}

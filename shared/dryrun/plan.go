@@ -17,6 +17,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/mesh"
 )
 
 // ReadTime bounds what is read in one go for a plan. AWS and Consul answer
@@ -60,6 +63,9 @@ func (p *Plan) Would(ctx context.Context, step Step) {
 	p.steps = append(p.steps, step)
 	p.mu.Unlock()
 	attrs := []slog.Attr{slog.String("what", step.What)}
+	if id := mesh.TaskID(step.Task); id != "" {
+		attrs = append(attrs, slog.String(invocation.TaskID, id))
+	}
 	for _, text := range []struct{ key, value string }{{"taskArn", step.Task}, {"reason", step.Why}, {"note", step.Note}} {
 		if text.value != "" {
 			attrs = append(attrs, slog.String(text.key, text.value))

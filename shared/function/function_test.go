@@ -2,6 +2,7 @@ package function
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -28,7 +29,7 @@ func greet(cfg config, lambda Runtime) func() error {
 	return func() error {
 		lambda.Log.Info("not at this level")
 		lambda.Log.Warn("hello "+cfg.Name, "region", lambda.SDK.Region, "attempts", lambda.SDK.RetryMaxAttempts)
-		return lambda.Metrics.Write(metrics.Count("Greetings", 1))
+		return lambda.Metrics.Write(context.Background(), metrics.Count("Greetings", 1))
 	}
 }
 

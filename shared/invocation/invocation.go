@@ -1,5 +1,6 @@
 // Package invocation holds what every Lambda function needs to know of the
-// invocation that it serves: whose log lines they are, and how long it has.
+// invocation that it serves: what its log lines and metrics are about, and how
+// long it has.
 package invocation
 
 import (
@@ -12,7 +13,7 @@ import (
 )
 
 // NewLogger returns a logger of JSON lines as Lambda reads them. Lines that are
-// logged with an invocation's context carry its request ID.
+// logged with an invocation's context carry its request ID, and what About says.
 //
 // The level is the function's own matter, not Lambda's: Lambda's filter takes
 // lines without a level for INFO, and so would drop the metrics, which are such
@@ -27,9 +28,7 @@ func NewLogger(out io.Writer, level slog.Level) *slog.Logger {
 type handler struct{ slog.Handler }
 
 func (h handler) Handle(ctx context.Context, record slog.Record) error {
-	if lambda, ok := lambdacontext.FromContext(ctx); ok {
-		record.AddAttrs(slog.String("requestId", lambda.AwsRequestID))
-	}
+	record.AddAttrs(Attrs(ctx)...)
 	return h.Handler.Handle(ctx, record)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,33 @@ func TestGroupsKeepTheRequestID(t *testing.T) {
 	NewLogger(&out, slog.LevelInfo).WithGroup("batch").InfoContext(ctx, "done", "messages", 3)
 	if !bytes.Contains(out.Bytes(), []byte(`"batch":{"messages":3,"requestId":"0b1c"}`)) {
 		t.Errorf("got %s", out.String())
+	}
+}
+
+func TestLinesSayWhatTheyAreAbout(t *testing.T) {
+	for event, want := range map[string]string{
+		`{"id":"8c1f","detail":{}}`: `"message":"swept","nodes":3,"eventId":"8c1f","taskIds":["1a","2b"]}`,
+		`{}`:                        `"message":"swept","nodes":3,"eventId":"unknown","taskIds":["1a","2b"]}`,
+		`?`:                         `"message":"swept","nodes":3,"eventId":"unknown","taskIds":["1a","2b"]}`,
+	} {
+		var out bytes.Buffer
+		outer := AboutEvent(t.Context(), json.RawMessage(event))
+		ctx := About(outer, List(TaskIDs, []string{"1a", "2b", "", "1a"}))
+		About(outer, slog.String(TaskID, "of another")) // changes no other context
+		NewLogger(&out, slog.LevelInfo).InfoContext(ctx, "swept", "nodes", 3)
+		if !bytes.Contains(out.Bytes(), []byte(want)) {
+			t.Errorf("%s: got %s, want %s", event, out.String(), want)
+		}
+	}
+}
+
+func TestListsAreBounded(t *testing.T) {
+	ids := make([]string, 3*MaxListed)
+	for i := range ids {
+		ids[i] = strconv.Itoa(i)
+	}
+	if got := List(TaskIDs, ids).Value.Any().([]string); len(got) != MaxListed || got[MaxListed-1] != strconv.Itoa(MaxListed-1) {
+		t.Errorf("%d are listed, to %s", len(got), got[len(got)-1])
 	}
 }
 

@@ -114,6 +114,15 @@ func ParseTaskARN(arn string) (TaskARN, error) {
 	return parsed, nil
 }
 
+// TaskID is the ID of the task with this ARN; "" where it is no task's.
+func TaskID(arn string) string {
+	task, err := ParseTaskARN(arn)
+	if err != nil {
+		return ""
+	}
+	return task.ID
+}
+
 // isTaskID holds for what ECS gives out: 32 hexadecimal digits, or a UUID in
 // old accounts. The letters are kept wide, the length too; what matters is
 // that an ID is safe as part of a node's name.

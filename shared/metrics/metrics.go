@@ -4,11 +4,14 @@
 package metrics
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"time"
+
+	"ecsmesh/shared/invocation"
 )
 
 // Namespace holds all metrics of the project.
@@ -69,8 +72,10 @@ func (w *Writer) With(name, value string) *Writer {
 }
 
 // Write writes the metrics in one line, and in more where one of them has more
-// values than fit. A series without values is left out.
-func (w *Writer) Write(metrics ...Metric) error {
+// values than fit. A series without values is left out. Each line has as well,
+// for who looks for an event or a task, what invocation.About put into the
+// context: CloudWatch keeps that with the line, and makes no metrics of it.
+func (w *Writer) Write(ctx context.Context, metrics ...Metric) error {
 	for len(metrics) > 0 {
 		var (
 			definitions []map[string]string
@@ -78,6 +83,9 @@ func (w *Writer) Write(metrics ...Metric) error {
 			line        = map[string]any{}
 			dimensions  = make([]string, len(w.dimensions))
 		)
+		for _, attr := range invocation.Attrs(ctx) {
+			line[attr.Key] = attr.Value.Any()
+		}
 		for i, d := range w.dimensions {
 			line[d.name], dimensions[i] = d.value, d.name
 		}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ecsmesh/shared/invocation"
 )
 
 func newTestWriter() (*Writer, *bytes.Buffer) {
@@ -20,7 +23,7 @@ func newTestWriter() (*Writer, *bytes.Buffer) {
 
 func TestWriteOneLine(t *testing.T) {
 	w, out := newTestWriter()
-	err := w.Write(
+	err := w.Write(t.Context(),
 		Count("TasksDrained", 2),
 		Milliseconds("EventToConsulMilliseconds", 118*time.Millisecond, 2*time.Second),
 	)
@@ -40,7 +43,7 @@ func TestWriteOneLine(t *testing.T) {
 
 func TestWriteSplitsWhatCloudWatchWouldDrop(t *testing.T) {
 	w, out := newTestWriter()
-	if err := w.Write(Count("TasksDrained", 250), Milliseconds("EventToConsulMilliseconds", make([]time.Duration, 250)...)); err != nil {
+	if err := w.Write(t.Context(), Count("TasksDrained", 250), Milliseconds("EventToConsulMilliseconds", make([]time.Duration, 250)...)); err != nil {
 		t.Fatal(err)
 	}
 	var latencies, counts []int
@@ -66,11 +69,11 @@ func TestWriteSplitsWhatCloudWatchWouldDrop(t *testing.T) {
 func TestWriteWithOneDimensionMore(t *testing.T) {
 	w, out := newTestWriter()
 	for _, reason := range []string{"OtherRegion", "EcsError"} {
-		if err := w.With("Reason", reason).Write(Count("SweepSkipped", 3)); err != nil {
+		if err := w.With("Reason", reason).Write(t.Context(), Count("SweepSkipped", 3)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Write(Count("SweepSkipped", 6)); err != nil { // the writer itself is as it was
+	if err := w.Write(t.Context(), Count("SweepSkipped", 6)); err != nil { // the writer itself is as it was
 		t.Fatal(err)
 	}
 	line := func(reason, dimensions, count string) string {
@@ -86,9 +89,24 @@ func TestWriteWithOneDimensionMore(t *testing.T) {
 	}
 }
 
+// TestLinesSayWhatTheyAreAbout without making metrics or dimensions of that.
+func TestLinesSayWhatTheyAreAbout(t *testing.T) {
+	w, out := newTestWriter()
+	ctx := invocation.About(t.Context(), slog.String(invocation.EventID, "8c1f"), invocation.List(invocation.TaskIDs, []string{"1a"}))
+	if err := w.Write(ctx, Count("TasksDrained", 1)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"FunctionName":"ecsmesh-DeregisterTasksFunction-1A2B","TasksDrained":1,` +
+		`"_aws":{"CloudWatchMetrics":[{"Dimensions":[["FunctionName"]],"Metrics":[{"Name":"TasksDrained","Unit":"Count"}],` +
+		`"Namespace":"ecsmesh"}],"Timestamp":1762268607512},"eventId":"8c1f","taskIds":["1a"]}` + "\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestWriteLeavesOutWhatHasNoValues(t *testing.T) {
 	w, out := newTestWriter()
-	if err := w.Write(Milliseconds("EventToConsulMilliseconds")); err != nil {
+	if err := w.Write(t.Context(), Milliseconds("EventToConsulMilliseconds")); err != nil {
 		t.Fatal(err)
 	}
 	if out.Len() != 0 {
@@ -101,7 +119,7 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestWriteReportsABrokenOutput(t *testing.T) {
-	if err := NewWriter(brokenPipe{}, "f").Write(Count("TasksDrained", 1)); err == nil {
+	if err := NewWriter(brokenPipe{}, "f").Write(t.Context(), Count("TasksDrained", 1)); err == nil {
 		t.Error("no error")
 	}
 }

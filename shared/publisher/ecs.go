@@ -11,6 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"ecsmesh/shared/invocation"
+	"ecsmesh/shared/mesh"
 )
 
 // describeLimit is how many tasks DescribeTasks takes in one call.
@@ -41,7 +44,7 @@ func (s *ecsService) Servers(ctx context.Context) ([]netip.Addr, error) {
 	for _, t := range tasks {
 		addr, err := serverAddr(t)
 		if err != nil {
-			s.log.InfoContext(ctx, "left out a server task", "taskArn", t.ARN, "reason", err)
+			s.log.InfoContext(ctx, "left out a server task", "taskArn", t.ARN, invocation.TaskID, mesh.TaskID(t.ARN), "reason", err)
 			continue
 		}
 		servers = append(servers, addr)

@@ -65,7 +65,7 @@ func (p *Publisher) Publish(ctx context.Context) error {
 		if len(servers) == 0 {
 			// Old servers may come back, no server can't.
 			p.log.ErrorContext(ctx, "no usable Consul server; the published list stays as it is")
-			return p.metrics.Write(metrics.Count("NoUsableServer", 1))
+			return p.metrics.Write(ctx, metrics.Count("NoUsableServer", 1))
 		}
 		published, err := p.current(ctx)
 		if err != nil {
@@ -78,7 +78,7 @@ func (p *Publisher) Publish(ctx context.Context) error {
 			return err
 		}
 		p.log.InfoContext(ctx, "published servers", "servers", servers, "before", published)
-		if err := p.metrics.Write(metrics.Count("ServersPublished", len(servers))); err != nil {
+		if err := p.metrics.Write(ctx, metrics.Count("ServersPublished", len(servers))); err != nil {
 			return err
 		}
 	}

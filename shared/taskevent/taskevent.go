@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 
@@ -126,6 +127,27 @@ func Decode(data []byte) (Event, error) {
 		UpdatedAt:     parseTime(detail.UpdatedAt),
 	}, nil
 }
+
+// Identify finds what a log line says of an event that Decode refuses, to find
+// it by. What is not of the form of an ID is left out, for it may be anything.
+func Identify(data []byte) (eventID, taskID string) {
+	var raw struct {
+		ID     any `json:"id"`
+		Detail any `json:"detail"`
+	}
+	if json.Unmarshal(data, &raw) != nil {
+		return "", ""
+	}
+	if id, _ := raw.ID.(string); usualID.MatchString(id) {
+		eventID = id
+	}
+	detail, _ := raw.Detail.(map[string]any)
+	arn, _ := detail["taskArn"].(string)
+	return eventID, mesh.TaskID(arn)
+}
+
+// usualID is what the IDs of all events look like.
+var usualID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // hasClientAgent looks for the container by its name. Where that can't be found
 // out, as in an event of another shape, the task's node is deleted all the same.

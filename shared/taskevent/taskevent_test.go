@@ -241,6 +241,25 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestIdentifyFindsNoMoreThanIDs has what could be anything left out.
+func TestIdentifyFindsNoMoreThanIDs(t *testing.T) {
+	const id, task = "422845ac-ef62-4a20-87c7-a7cb7aebaa63", "f9811b73ac5d1a8db842634fc0f871e0"
+	const arn = "arn:aws:ecs:eu-west-1:123456789012:task/apps/" + task
+	for event, want := range map[string][2]string{
+		`{"id":"` + id + `","detail":{"taskArn":"` + arn + `"}}`: {id, task},
+		`{"id":"` + id + `","detail":{"taskArn":7}}`:             {id, ""},
+		`{"id":"` + id + `","detail":[]}`:                        {id, ""},
+		`{"id":"hush-hush","detail":{"taskArn":"hush-hush"}}`:    {"", ""},
+		`{"id":7,"detail":{"taskArn":"` + arn + `"}}`:            {"", task},
+		`["hush-hush"]`: {"", ""},
+		`hush-hush`:     {"", ""},
+	} {
+		if gotID, gotTask := taskevent.Identify([]byte(event)); gotID != want[0] || gotTask != want[1] {
+			t.Errorf("%s: got %q and %q, want %q", event, gotID, gotTask, want)
+		}
+	}
+}
+
 func TestDecodeTellsOtherEventsApart(t *testing.T) {
 	for _, event := range []string{
 		`{"source":"aws.ecs","detail-type":"ECS Service Action","detail":{}}`,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,11 +107,8 @@ func (h *Handler) process(ctx context.Context, messages []message) []error {
 	errs := make([]error, len(messages))
 	stops := newStops()
 	for i, msg := range messages {
-		log := h.log
-		if msg.id != "" {
-			log = log.With("messageId", msg.id)
-		}
 		event, err := taskevent.Decode(msg.body)
+		log := h.about(msg, event)
 		switch {
 		case errors.Is(err, taskevent.ErrOtherEvent):
 			log.InfoContext(ctx, "nothing to do: not an event of an ECS task")
@@ -119,7 +117,7 @@ func (h *Handler) process(ctx context.Context, messages []message) []error {
 			log.ErrorContext(ctx, "message can't be read", "error", err)
 			errs[i] = err
 		case event.Meaning() == taskevent.Nothing:
-			log.InfoContext(ctx, "nothing to do: the task goes on", "taskArn", event.TaskARN, "eventId", event.ID)
+			log.InfoContext(ctx, "nothing to do: the task goes on", "taskArn", event.TaskARN)
 		default:
 			stops.add(event, i)
 		}
@@ -128,7 +126,8 @@ func (h *Handler) process(ctx context.Context, messages []message) []error {
 		return errs
 	}
 
-	results := h.nodes.Apply(work, stops.changes())
+	events, tasks := stops.ids()
+	results := h.nodes.Apply(invocation.About(work, events, tasks), stops.changes())
 	h.report(ctx, stops, results)
 	for i, stop := range stops.list {
 		for _, m := range stop.messages {
@@ -138,17 +137,38 @@ func (h *Handler) process(ctx context.Context, messages []message) []error {
 	return errs
 }
 
+// about returns the log for a message, whose event is the zero one where it
+// can't be read.
+func (h *Handler) about(msg message, event taskevent.Event) *slog.Logger {
+	log := h.log
+	if msg.id != "" {
+		log = log.With("messageId", msg.id)
+	}
+	eventID, taskID := event.ID, event.Task.ID
+	if taskID == "" {
+		eventID, taskID = taskevent.Identify(msg.body)
+	}
+	for _, id := range []struct{ field, value string }{{invocation.EventID, eventID}, {invocation.TaskID, taskID}} {
+		if id.value != "" {
+			log = log.With(id.field, id.value)
+		}
+	}
+	return log
+}
+
 // report logs and counts what became of each task.
 func (h *Handler) report(ctx context.Context, stops *stops, results []catalog.Result) {
-	var (
-		counts    = map[taskevent.Meaning]int{}
-		latencies []time.Duration
-		now       = h.now()
-	)
+	now := h.now()
+	var done []outcome
 	for i, stop := range stops.list {
 		event := stop.event
-		log := h.log.With("taskArn", event.TaskARN, "group", event.Group, "action", event.Meaning().String(),
-			"eventId", event.ID, "reason", event.StopReason())
+		outcome := outcome{event: event, latency: unknownLatency}
+		log := h.log.With("taskArn", event.TaskARN, invocation.TaskID, event.Task.ID, "group", event.Group,
+			"action", event.Meaning().String(), invocation.EventID, event.ID, "reason", event.StopReason())
+		if at := event.HappenedAt(); !at.IsZero() {
+			outcome.latency = max(0, now.Sub(at)) // clocks differ
+			log = log.With("millisecondsSinceEvent", outcome.latency.Milliseconds())
+		}
 		switch {
 		case results[i].Err != nil:
 			log.ErrorContext(ctx, "task left as it is", "error", results[i].Err)
@@ -163,17 +183,48 @@ func (h *Handler) report(ctx context.Context, stops *stops, results []catalog.Re
 		default:
 			log.InfoContext(ctx, "task deregistered")
 		}
-		counts[event.Meaning()]++
-		if at := event.HappenedAt(); !at.IsZero() {
-			latencies = append(latencies, max(0, now.Sub(at))) // clocks differ
-		}
+		done = append(done, outcome)
 	}
-	err := h.metrics.Write(
-		metrics.Count("TasksDrained", counts[taskevent.Drain]),
-		metrics.Count("TasksDeregistered", counts[taskevent.Delete]),
-		metrics.Milliseconds("EventToConsulMilliseconds", latencies...),
-	)
-	if err != nil { // no reason to handle the messages again
-		h.log.WarnContext(ctx, "metrics lost", "error", err)
+	h.count(ctx, done)
+}
+
+// outcome is what was done about an event.
+type outcome struct {
+	event   taskevent.Event
+	latency time.Duration // from the event on
+}
+
+// unknownLatency is that of an event that doesn't say when it happened.
+const unknownLatency = -1
+
+// count writes the metrics, in lines each of which names all of its events and
+// tasks; and one where nothing was done.
+func (h *Handler) count(ctx context.Context, done []outcome) {
+	lines := slices.Collect(slices.Chunk(done, invocation.MaxListed))
+	if len(lines) == 0 {
+		lines = [][]outcome{nil}
+	}
+	for _, line := range lines {
+		var (
+			counts    = map[taskevent.Meaning]int{}
+			latencies []time.Duration
+			about     stops
+		)
+		for _, outcome := range line {
+			counts[outcome.event.Meaning()]++
+			if outcome.latency != unknownLatency {
+				latencies = append(latencies, outcome.latency)
+			}
+			about.list = append(about.list, &stop{event: outcome.event})
+		}
+		events, tasks := about.ids()
+		err := h.metrics.Write(invocation.About(ctx, events, tasks),
+			metrics.Count("TasksDrained", counts[taskevent.Drain]),
+			metrics.Count("TasksDeregistered", counts[taskevent.Delete]),
+			metrics.Milliseconds("EventToConsulMilliseconds", latencies...),
+		)
+		if err != nil { // no reason to handle the messages again
+			h.log.WarnContext(ctx, "metrics lost", events.Key, events.Value, tasks.Key, tasks.Value, "error", err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/metrics"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -383,5 +384,53 @@ func TestLostMetricsCostNoMessage(t *testing.T) {
 	f.Handler.metrics = metrics.NewWriter(brokenPipe{}, "deregister-tasks")
 	if _, err := f.Handle(t.Context(), sample(t, "mesh-task-stopped.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMetricsNameTheirEventsAndTasks has each line count no others than those
+// that it names, however many there are.
+func TestMetricsNameTheirEventsAndTasks(t *testing.T) {
+	f := newFixture()
+	var batch []events.SQSMessage
+	for i := range 2*invocation.MaxListed + 7 {
+		task := fmt.Sprintf("%032x", i)
+		f.catalog.nodes["ecs-"+task] = up
+		batch = append(batch, events.SQSMessage{MessageId: task, EventSource: "aws:sqs", Body: fmt.Sprintf(
+			`{"id": "event-%d", "source": "aws.ecs", "detail-type": "ECS Task State Change", "time": "2025-11-04T15:03:27Z", "detail": {
+				"taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/apps/%s", "lastStatus": "RUNNING", "desiredStatus": "STOPPED"}}`, i, task)})
+	}
+	if failed := f.handleBatch(t, batch); len(failed) != 0 {
+		t.Fatalf("reported %v", failed)
+	}
+	counted := 0
+	for line := range strings.Lines(f.metrics.String()) {
+		var metric struct {
+			TasksDrained              int
+			EventToConsulMilliseconds []float64
+			EventIDs, TaskIDs         []string
+		}
+		if err := json.Unmarshal([]byte(line), &metric); err != nil {
+			t.Fatal(err)
+		}
+		if n := metric.TasksDrained; n == 0 || n != len(metric.EventIDs) || n != len(metric.TaskIDs) || n != len(metric.EventToConsulMilliseconds) {
+			t.Errorf("a line counts %d tasks, has %d latencies and names %d events and %d tasks", n,
+				len(metric.EventToConsulMilliseconds), len(metric.EventIDs), len(metric.TaskIDs))
+		}
+		counted += metric.TasksDrained
+	}
+	if counted != len(batch) {
+		t.Errorf("%d of %d tasks are counted", counted, len(batch))
+	}
+}
+
+// TestUnreadableMessagesAreNamed has an event that lacks a part found by what it
+// has.
+func TestUnreadableMessagesAreNamed(t *testing.T) {
+	f := newFixture()
+	f.handleBatch(t, []events.SQSMessage{{MessageId: "m1", EventSource: "aws:sqs", Body: `{"id": "422845ac-ef62-4a20-87c7-a7cb7aebaa63",
+		"source": "aws.ecs", "detail-type": "ECS Task State Change", "detail": {"taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/apps/1a"}}`}})
+	want := []map[string]any{{"msg": "message can't be read", "messageId": "m1", "eventId": "422845ac-ef62-4a20-87c7-a7cb7aebaa63", "taskId": "1a"}}
+	if diff := cmp.Diff(want, f.logged(t, "msg", "messageId", "eventId", "taskId")); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }

@@ -1,7 +1,10 @@
 package deregister
 
 import (
+	"log/slog"
+
 	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/taskevent"
 )
@@ -35,6 +38,15 @@ func (s *stops) add(event taskevent.Event, message int) {
 	if event.Supersedes(known.event) {
 		known.event = event
 	}
+}
+
+// ids are the fields by which log lines name all the events and tasks.
+func (s *stops) ids() (events, tasks slog.Attr) {
+	eventIDs, taskIDs := make([]string, len(s.list)), make([]string, len(s.list))
+	for i, stop := range s.list {
+		eventIDs[i], taskIDs[i] = stop.event.ID, stop.event.Task.ID
+	}
+	return invocation.List(invocation.EventIDs, eventIDs), invocation.List(invocation.TaskIDs, taskIDs)
 }
 
 // changes are what the stops ask of the catalog, in the same order.

@@ -16,6 +16,7 @@ import (
 
 	"ecsmesh/functions/mesh-task/document"
 	"ecsmesh/functions/mesh-task/expand"
+	"ecsmesh/shared/invocation"
 )
 
 // Request is CloudFormation's.
@@ -58,6 +59,7 @@ type Handler struct {
 // Handle serves one request. Faults are part of the answer: of an error
 // CloudFormation would only say that there was one.
 func (h *Handler) Handle(ctx context.Context, request Request) (Response, error) {
+	ctx = invocation.About(ctx, slog.String(invocation.EventID, request.RequestID))
 	fragment, report, err := h.expand(request)
 	if err != nil {
 		h.Log.ErrorContext(ctx, "expand the mesh tasks of a template", "transform", request.TransformID, "error", err)

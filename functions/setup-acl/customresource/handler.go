@@ -62,6 +62,7 @@ type Event struct {
 // Handle serves one invocation. Its error is that CloudFormation could not be
 // answered, after which Lambda tries the whole again.
 func (h *Handler) Handle(ctx context.Context, event Event) error {
+	ctx = invocation.About(ctx, slog.String(invocation.EventID, event.RequestID))
 	h.Log.InfoContext(ctx, "serving a custom resource", "request", event.RequestType, "stack", event.StackID, "resource", event.LogicalResourceID)
 	response := cfn.NewResponse(&event.Event)
 	response.PhysicalResourceID = physicalID(event)

@@ -97,6 +97,7 @@ type finding struct {
 // Handle serves one invocation. The payload {"maxDeletes": N} takes the place of
 // the brake's limit for this one; any other object has no meaning.
 func (s *Sweep) Handle(ctx context.Context, payload json.RawMessage) error {
+	ctx = invocation.AboutEvent(ctx, payload)
 	work, cancel := invocation.WorkContextUpTo(ctx, maxWorkTime)
 	defer cancel()
 	err := s.run(work, payload)
