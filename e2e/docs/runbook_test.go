@@ -21,6 +21,7 @@ var elsewhere = map[string]string{
 	"initcontainer/config":                 "The configuration is refused",
 	"initcontainer/cmd/ecsmesh-init":       "The command line of ecsmesh-init is wrong",
 	"initcontainer/doctor":                 "What `doctor` says",
+	"initcontainer/doctor/facts":           "What `doctor` says",
 	"shared/environment":                   "A function does not start",
 	"functions/mesh-task":                  "The macro refuses a template",
 	"functions/mesh-task/cmd/ecsmesh-task": "The macro refuses a template",
@@ -107,6 +108,13 @@ func messages(t *testing.T) []message {
 // said is the text of a call that logs a warning or an error, or makes an error.
 // What is not written out there is none of this.
 func said(call *ast.CallExpr) (format string, logged bool) {
+	if verdict, ok := call.Fun.(*ast.Ident); ok && verdict.Name == "verdictf" && len(call.Args) > 1 { // of the deployment hook
+		status, _ := call.Args[0].(*ast.Ident)
+		if status == nil || status.Name != "Failed" {
+			return "", false
+		}
+		return literal(call.Args[1]), true
+	}
 	method, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
 		return "", false
@@ -160,4 +168,31 @@ func longest(format string) string {
 		}
 	}
 	return ""
+}
+
+// TestMessagesAreFoundInTheSource has each way in which a message is written.
+func TestMessagesAreFoundInTheSource(t *testing.T) {
+	for source, want := range map[string]string{
+		`fmt.Errorf("read node %s back: it is not in the catalog", name)`:    "back: it is not in the catalog",
+		`fmt.Errorf("%w; run this as %q, or " + "let it be", err, user)`:     "run this as",
+		`errors.New("it is empty. Write something into it first")`:           "Write something into it first",
+		`log.WarnContext(ctx, "the list stays as it is", "error", err)`:      "the list stays as it is",
+		`r.Log.With("a", 1).Error("health not synced")`:                      "health not synced",
+		`log.LogAttrs(ctx, slog.LevelWarn, "could not read "+what+"; alas")`: "could not read",
+		`verdictf(Failed, "there is nothing to do at the stage %q", stage)`:  "there is nothing to do at the stage",
+		`verdictf(Succeeded, "%d tasks pass in Consul", n)`:                  "",
+		`errors.New("empty")`:                        "",
+		`fmt.Errorf("%w: %w", errA, errB)`:           "",
+		`log.InfoContext(ctx, "all is well so far")`: "",
+		`fmt.Sprintf("no message at all")`:           "",
+	} {
+		expr, err := parser.ParseExpr(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		format, _ := said(expr.(*ast.CallExpr))
+		if got := longest(format); got != want {
+			t.Errorf("%s: got %q, want %q", source, got, want)
+		}
+	}
 }

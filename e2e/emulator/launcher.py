@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import socketserver
 import string
@@ -193,7 +194,7 @@ def add_macros(provisioners, changesets, engine, functions):
 
 
 def add_query_definitions(provisioners, logs):
-    """Queries of Logs Insights can be kept, in templates too, and listed. ministack can only run queries.
+    """Queries of Logs Insights can have comments, and be kept, in templates too, and listed. ministack only runs them.
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutQueryDefinition.html
     """
@@ -220,6 +221,9 @@ def add_query_definitions(provisioners, logs):
         "update": lambda physical_id, old, new, stack: put(physical_id, new),
         "delete": lambda physical_id, props: kept.pop(physical_id, None),
     }
+    split = logs._split_insights_pipes
+    # Comments are none of ministack's, which takes an apostrophe in one for the beginning of a text.
+    logs._split_insights_pipes = lambda query: split(re.sub(r"(?m)^\s*#.*$", "", query or ""))
     handle = logs.handle_request
 
     async def handle_definitions(method, path, headers, body, query_params):

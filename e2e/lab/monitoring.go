@@ -71,11 +71,11 @@ func (m *Monitoring) TakeIn(ctx context.Context, at time.Time) error {
 
 // keep keeps a warning or an error, as the dashboard's log widget asks for.
 func (m *Monitoring) keep(line cloudwatch.Line) {
-	var entry struct{ Level, Message, Error, TaskARN, Reason string }
+	var entry struct{ Level, Message, Error, TaskID, EventID, Reason string }
 	if json.Unmarshal([]byte(line.Text), &entry) != nil || entry.Level != "WARN" && entry.Level != "ERROR" {
 		return
 	}
-	words := []string{line.At.UTC().Format("15:04:05"), entry.Level, entry.Message, entry.Error, entry.TaskARN, entry.Reason}
+	words := []string{line.At.UTC().Format("15:04:05"), entry.Level, entry.Message, entry.Error, entry.TaskID, entry.EventID, entry.Reason}
 	m.Log = slices.Insert(m.Log, 0, strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), "  "))
 }
 

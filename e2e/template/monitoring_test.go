@@ -265,3 +265,37 @@ func inspect(t *testing.T, folders []string, see func(ast.Node)) {
 		}
 	}
 }
+
+// TestTheQueryReadsEveryLog holds the query that follows a task to the logs that
+// there are, and to Logs Insights' rules.
+func TestTheQueryReadsEveryLog(t *testing.T) {
+	e := expand(t)
+	groups := properties[struct{}](t, e, "AWS::Logs::LogGroup")
+	queries := properties[struct {
+		Name          any
+		LogGroupNames json.RawMessage
+		QueryString   string
+	}](t, e, "AWS::Logs::QueryDefinition")
+	if len(queries) != 1 {
+		t.Fatalf("there are %d queries", len(queries))
+	}
+	for _, query := range queries {
+		if got := substitute(t, query.Name); got != "STACK/one task from event to Consul" {
+			t.Errorf("its name is %q", got)
+		}
+		for group := range groups {
+			if !strings.Contains(string(query.LogGroupNames), `"`+group+`"`) {
+				t.Errorf("it doesn't read %s", group)
+			}
+		}
+		if strings.Count(query.QueryString, "/TASK_ID/") != 1 {
+			t.Errorf("it has not one place for an ID: %s", query.QueryString)
+		}
+		runbook := read(t, "docs/runbook.md")
+		for _, words := range []string{"one task from event to Consul", "millisecondsSinceEvent", "TASK_ID"} {
+			if !strings.Contains(runbook, words) {
+				t.Errorf("docs/runbook.md doesn't tell of %s", words)
+			}
+		}
+	}
+}

@@ -105,6 +105,7 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 		h.Log.ErrorContext(ctx, "the deployment is to be rolled back", "reason", err.Error())
 		return Answer{Status: Failed, Details: map[string]any{reasonDetail: err.Error()}}, nil
 	}
+	ctx = invocation.About(ctx, slog.String(invocation.EventID, e.Deployment)) // it has no other
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
 	work, cancelRead := h.Plan.Limit(work)
