@@ -95,7 +95,7 @@ func (s *secure) rolesAreLimited(t *testing.T) {
 	for function, may := range map[string][]string{
 		"PublishServersFunction":  {"list the servers' tasks", "read the list", "write the list"},
 		"DeregisterTasksFunction": {"look at the queue", "read the CA", "read the list"},
-		"SweepFunction":           {"describe a mesh task", "list the servers' tasks", "read the CA", "read the list", "write the list"},
+		"SweepFunction":           {"describe a mesh task", "list other tasks", "list the servers' tasks", "read the CA", "read the list", "write the list"},
 		"SetupAclFunction":        {"list the servers' tasks", "read the CA", "read the management token"},
 	} {
 		credentials, err := s.Emulator.AssumeRole(ctx, emulator.Lambda, s.roleOf(t, function), "test")

@@ -221,7 +221,7 @@ var invocations = map[string][]string{
 	macroFunction:             {"macro"},
 	"PublishServersFunction":  {"schedule", "server-task-running", "server-task-stopping"},
 	"SetupAclFunction":        {"setup-acl-create", "setup-acl-delete"},
-	"SweepFunction":           {"schedule", "sweep-override"},
+	"SweepFunction":           {"schedule", "sweep-override", "sweep-report"},
 }
 
 func TestEveryEventAndFunctionIsInvoked(t *testing.T) {

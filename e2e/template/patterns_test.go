@@ -49,6 +49,7 @@ func TestRulesMatchSampleEvents(t *testing.T) {
 		"setup-acl-delete.json":              nil, // likewise
 		"sqs-batch.json":                     nil, // is what the queue makes of events; see below
 		"sweep-override.json":                nil, // is for the sweep, by hand
+		"sweep-report.json":                  nil, // likewise
 		"deployment-hook-post-scale-up.json": nil, // ECS sends these to the function
 		"deployment-hook-pre-scale-up.json":  nil,
 		"deployment-hook-rollback.json":      nil,

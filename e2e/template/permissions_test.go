@@ -60,12 +60,11 @@ func (r role) has(policy string) bool {
 func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 	e := expand(t)
 	var (
-		log      = []string{"logs:CreateLogStream", "logs:PutLogEvents"}
-		list     = []string{"ssm:GetParameter", "ssm:PutParameter"}
-		queue    = []string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
-		tasks    = []string{"ecs:DescribeTasks", "ecs:ListTasks"}
-		describe = []string{"ecs:DescribeTasks"}
-		token    = []string{"kms:Decrypt", "secretsmanager:GetSecretValue"}
+		log   = []string{"logs:CreateLogStream", "logs:PutLogEvents"}
+		list  = []string{"ssm:GetParameter", "ssm:PutParameter"}
+		queue = []string{"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+		tasks = []string{"ecs:DescribeTasks", "ecs:ListTasks"}
+		token = []string{"kms:Decrypt", "secretsmanager:GetSecretValue"}
 	)
 	const (
 		publish, deregister = "PublishServersFunction", "DeregisterTasksFunction"
@@ -90,10 +89,10 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 			inVPC: []string{deregister, sweep},
 		},
 		"servers outside": {
-			params: outsideOfECS, ecs: map[string][]string{sweep: describe},
+			params: outsideOfECS, ecs: map[string][]string{sweep: tasks},
 		},
 		"servers outside, in a VPC": {
-			params: with(outsideOfECS, inVPC), ecs: map[string][]string{sweep: describe},
+			params: with(outsideOfECS, inVPC), ecs: map[string][]string{sweep: tasks},
 			inVPC: []string{deregister, publish, sweep},
 		},
 		"servers in ECS, with TLS": {
@@ -105,7 +104,7 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 			inVPC: []string{deregister, setup, sweep}, readTheCA: []string{deregister, setup, sweep}, acls: true,
 		},
 		"servers outside, with TLS and ACLs": {
-			params: with(outsideOfECS, withTLS, withACLs), ecs: map[string][]string{sweep: describe},
+			params: with(outsideOfECS, withTLS, withACLs), ecs: map[string][]string{sweep: tasks},
 			readTheCA: []string{deregister, publish, setup, sweep}, acls: true,
 		},
 		"with the macro": {
@@ -113,10 +112,10 @@ func TestRolesMayDoWhatIsNeeded(t *testing.T) {
 			inVPC: []string{deregister, sweep}, readTheCA: []string{deregister, sweep}, macro: true,
 		},
 		"servers outside, with ACLs alone": {
-			params: with(outsideOfECS, withACLs), ecs: map[string][]string{sweep: describe}, acls: true,
+			params: with(outsideOfECS, withACLs), ecs: map[string][]string{sweep: tasks}, acls: true,
 		},
 		"servers outside, with a hook for deployments": {
-			params: with(outsideOfECS, withHook), ecs: map[string][]string{sweep: describe}, hook: true,
+			params: with(outsideOfECS, withHook), ecs: map[string][]string{sweep: tasks}, hook: true,
 		},
 		"servers in ECS, with TLS and a hook for deployments, in a VPC": {
 			params: with(inECS, withTLS, withHook, inVPC), ecs: map[string][]string{publish: tasks, sweep: tasks},
@@ -228,7 +227,7 @@ func checkResource(t *testing.T, function string, s statement) {
 	}
 	condition := toJSON(t, s.Condition)
 	want := `{"ArnEquals":{"ecs:cluster":{"Ref":"ConsulServerClusterArn"}}}`
-	if function == "DeploymentHookFunction" {
+	if function == "DeploymentHookFunction" || function == "SweepFunction" { // tasks of the mesh may be in any cluster
 		want = `{"ArnLike":{"ecs:cluster":{"Fn::Sub":"arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:cluster/*"}}}`
 	}
 	if !slices.Equal(s.Action, []string{listTasks}) || condition != want {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/functiontest"
+	"ecsmesh/functions/sweep/sweep"
 	"ecsmesh/shared/mesh"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,8 +32,12 @@ func startECS(t *testing.T) string {
 	describe := func(id, last, desired string) string {
 		return `{"taskArn":"` + arns + "task/apps/" + id + `","lastStatus":"` + last + `","desiredStatus":"` + desired + `"}`
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".ListTasks") {
+			_, _ = w.Write([]byte(`{"taskArns":["` + arns + `task/apps/` + stays + `"]}`))
+			return
+		}
 		_, _ = w.Write([]byte(`{"failures":[],"tasks":[` + strings.Join([]string{
 			describe(gone, "STOPPED", "STOPPED"), describe(stops, "RUNNING", "STOPPED"), describe(stays, "RUNNING", "RUNNING"),
 		}, ",") + `]}`))
@@ -89,7 +95,8 @@ func sweepWith(t *testing.T, rules string) (*functiontest.World, error) {
 	w.Variables["CONSUL_SEED_ADDRESSES"] = w.Consul.Addr.String()
 	w.Publish(t, functiontest.ServersParameter, unseen)
 	register(t, w.Consul.Client)
-	return w, functiontest.Handler(t, w, wire)(t.Context(), nil)
+	_, err := functiontest.Handler(t, w, wire)(t.Context(), nil)
+	return w, err
 }
 
 // TestInALockedDownConsul has the rights that setup-acl gives this function.
@@ -103,6 +110,40 @@ func TestInALockedDownConsul(t *testing.T) {
 	}
 	if tokens := w.Tokens(t); len(tokens) != 1 {
 		t.Errorf("it holds %d tokens, want 1 for seeds and servers", len(tokens))
+	}
+}
+
+// TestReport needs no rights to write, and changes nothing, the list of servers
+// included, which is wrong.
+func TestReport(t *testing.T) {
+	w := functiontest.Start(t, `node_prefix "" { policy = "read" } service_prefix "" { policy = "read" }`, startECS(t))
+	w.Variables["CONSUL_SEED_ADDRESSES"] = w.Consul.Addr.String()
+	w.Publish(t, functiontest.ServersParameter, unseen+","+w.Consul.Addr.String())
+	register(t, w.Consul.Client)
+	answer, err := functiontest.Handler(t, w, wire)(t.Context(), json.RawMessage(`{"report": true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := answer.(sweep.Report)
+	kinds := map[string]sweep.Kind{}
+	for _, d := range report.Differences {
+		if d.Difference != sweep.AddressTwice { // which all three have
+			kinds[strings.TrimPrefix(d.Node, "ecs-")] = d.Difference
+		}
+	}
+	if diff := cmp.Diff(map[string]sweep.Kind{gone: sweep.DeadRegistered, stops: sweep.StoppingUndrained, stays: sweep.RunningDrained}, kinds); diff != "" {
+		t.Errorf("differences (-want +got):\n%s", diff)
+	}
+	servers := "it has " + unseen + ", " + w.Consul.Addr.String() + ", and they are " + w.Consul.Addr.String() + "; 1 of 2 answer, not " + unseen + "."
+	if !strings.Contains(report.Summary, servers) || len(report.Unanswered) > 0 {
+		t.Errorf("the summary is %q, want %q; unanswered: %q", report.Summary, servers, report.Unanswered)
+	}
+	if diff := cmp.Diff(map[string]bool{gone: false, stops: false, stays: true}, drained(t, w.Consul.Client)); diff != "" {
+		t.Errorf("nodes and drains (-want +got):\n%s", diff)
+	}
+	again, err := functiontest.Handler(t, w, wire)(t.Context(), json.RawMessage(`{"report": true}`))
+	if err != nil || !strings.Contains(again.(sweep.Report).Summary, servers) {
+		t.Errorf("the second report differs: %+v, %v", again, err)
 	}
 }
 
@@ -129,7 +170,7 @@ func TestWhatConsulECSHasStays(t *testing.T) {
 	if _, err := w.Consul.Client.Catalog().Register(theirs, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := functiontest.Handler(t, w, wire)(t.Context(), nil); err != nil {
+	if _, err := functiontest.Handler(t, w, wire)(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	left, _, err := w.Consul.Client.Catalog().Service("api", "", nil)

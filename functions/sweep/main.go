@@ -1,5 +1,6 @@
 // Command sweep is the Lambda function that repairs, on a schedule, what events
-// have missed: the list of Consul servers, and the tasks in Consul's catalog.
+// have missed: the list of Consul servers, and the tasks in Consul's catalog. Asked
+// for a report, it only says what it finds.
 package main
 
 import (
@@ -20,7 +21,7 @@ import (
 
 func main() { function.Start("sweep", wire) }
 
-func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMessage) error {
+func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMessage) (any, error) {
 	// One way in for both, and so one ACL token.
 	access := access.New(cfg.Settings, lambda.SDK, lambda.Log)
 	servers := consul.NewPublished(serverlist.New(parameter.NewStore(lambda.SDK), cfg.ServersParameter), access, lambda.Log)
@@ -32,10 +33,11 @@ func wire(cfg config, lambda function.Runtime) func(context.Context, json.RawMes
 		Publisher: publisher.New(cfg.Config, lambda.SDK, access, lambda.Metrics, lambda.Log, lambda.Plan),
 		Nodes:     nodes,
 		Tasks:     sweep.NewECS(ecs.NewFromConfig(lambda.SDK)),
+		Leader:    access,
 		Region:    lambda.SDK.Region,
 		Brake:     sweep.Brake{MaxTasks: int(cfg.MaxDeletedTasks), MaxPercent: int(cfg.MaxDeletedPercent)},
 		Metrics:   lambda.Metrics,
 		Log:       lambda.Log,
 		Plan:      lambda.Plan,
-	}).Handle
+	}).Serve
 }

@@ -47,6 +47,9 @@ type Node struct {
 	TaskARN      string    // as the task wrote it; may be anything
 	ClusterARN   string    // likewise
 	RegisteredAt time.Time // by the task's clock; zero if unreadable
+	Address      string    // IP
+	VPCID        string    // in which that address is; "" is unknown
+	Revision     string    // the task's definition as FAMILY:REVISION, or less where it didn't say
 	Agent        bool      // a Consul agent of the task's own is, or was, there
 
 	// DrainIndex is the index of the check that drains the node, which changes

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/mesh"
@@ -32,6 +33,9 @@ func (c *Catalog) Nodes(ctx context.Context) ([]Node, error) {
 			TaskARN:      node.Meta[mesh.MetaTaskARN],
 			ClusterARN:   node.Meta[mesh.MetaClusterARN],
 			RegisteredAt: mesh.RegisteredAt(node.Meta),
+			Address:      node.Address,
+			VPCID:        node.Meta[mesh.MetaVPCID],
+			Revision:     strings.Trim(node.Meta[mesh.MetaFamily]+":"+node.Meta[mesh.MetaRevision], ":"),
 			Agent:        node.Meta[mesh.MetaSyntheticNode] != "true",
 			DrainIndex:   drains[node.Node],
 		}

@@ -34,7 +34,9 @@ func TestNodesOnConsul(t *testing.T) {
 		}
 	}
 	registerNode(t, server.Client, "ecs-a", meta("2025-11-04T15:03:27Z"))
-	registerNode(t, server.Client, "ecs-b", meta("yesterday"))
+	placed := meta("yesterday")
+	placed[mesh.MetaVPCID], placed[mesh.MetaFamily], placed[mesh.MetaRevision] = "vpc-1", "api", "7"
+	registerNode(t, server.Client, "ecs-b", placed)
 	registerNode(t, server.Client, "ecs-c", map[string]string{mesh.MetaSyntheticNode: "true"})
 	// None of these is a task's: a node with an agent, one of another kind
 	// without, one whose name only looks alike.
@@ -62,9 +64,9 @@ func TestNodesOnConsul(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Node{
-		{Name: "ecs-a", TaskARN: taskARN, ClusterARN: clusterARN, RegisteredAt: time.Date(2025, time.November, 4, 15, 3, 27, 0, time.UTC)},
-		{Name: "ecs-b", TaskARN: taskARN, ClusterARN: clusterARN, DrainIndex: index},
-		{Name: "ecs-c"},
+		{Name: "ecs-a", TaskARN: taskARN, ClusterARN: clusterARN, RegisteredAt: time.Date(2025, time.November, 4, 15, 3, 27, 0, time.UTC), Address: "10.0.12.87"},
+		{Name: "ecs-b", TaskARN: taskARN, ClusterARN: clusterARN, Address: "10.0.12.87", VPCID: "vpc-1", Revision: "api:7", DrainIndex: index},
+		{Name: "ecs-c", Address: "10.0.12.87"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/taskevent"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,6 +29,8 @@ type Answer struct {
 	LastStatus    string // where the task is
 	DesiredStatus string // where ECS wants it
 	StopReason    string // why it stops, in the words of its events; see taskevent.Event.StopReason
+	Revision      string // its task definition, as FAMILY:REVISION
+	InMesh        bool   // it has ecsmesh's init container
 
 	// Failure is why ECS says nothing else: MISSING for a task that it doesn't
 	// know, which a wrong cluster or Region also gives.
@@ -35,11 +39,17 @@ type Answer struct {
 
 // ECS answers for the tasks of the caller's account and Region.
 type ECS struct {
-	client ecs.DescribeTasksAPIClient
+	client ecsAPI
+}
+
+// ecsAPI is what is needed of the ECS client.
+type ecsAPI interface {
+	ecs.DescribeTasksAPIClient
+	ecs.ListTasksAPIClient
 }
 
 // NewECS returns ECS as the client reaches it.
-func NewECS(client ecs.DescribeTasksAPIClient) *ECS { return &ECS{client: client} }
+func NewECS(client ecsAPI) *ECS { return &ECS{client: client} }
 
 // Describe asks, in one call, about at most 100 tasks of a cluster, all given by
 // their ARNs. It returns the answers by the tasks' ARNs; of some there may be
@@ -87,7 +97,32 @@ func newAnswer(task types.Task) Answer {
 		LastStatus:    aws.ToString(task.LastStatus),
 		DesiredStatus: aws.ToString(task.DesiredStatus),
 		StopReason:    stop.StopReason(),
+		Revision:      id(aws.ToString(task.TaskDefinitionArn)),
+		InMesh: slices.ContainsFunc(task.Containers, func(c types.Container) bool {
+			return aws.ToString(c.Name) == mesh.InitContainer
+		}),
 	}
+}
+
+// List returns the ARNs of a cluster's tasks that are to run, sorted and each
+// once, but no more than about most: then there are others. It returns
+// ErrNoCluster where there is no such cluster.
+func (e *ECS) List(ctx context.Context, cluster string, most int) (tasks []string, others bool, err error) {
+	pages := ecs.NewListTasksPaginator(e.client, &ecs.ListTasksInput{Cluster: &cluster, DesiredStatus: types.DesiredStatusRunning})
+	for pages.HasMorePages() && len(tasks) < most {
+		page, err := pages.NextPage(ctx)
+		var noCluster *types.ClusterNotFoundException
+		if errors.As(err, &noCluster) {
+			err = fmt.Errorf("%w (%w)", ErrNoCluster, err)
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("list tasks of %s: %w", cluster, err)
+		}
+		tasks = append(tasks, page.TaskArns...)
+	}
+	// Pages shift while tasks come and go, and may show one twice.
+	slices.Sort(tasks)
+	return slices.Compact(tasks), pages.HasMorePages(), nil
 }
 
 // id is the last part of a task's ARN.

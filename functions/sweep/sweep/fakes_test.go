@@ -9,6 +9,7 @@ import (
 
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/mesh"
+	"ecsmesh/shared/publisher"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -33,7 +34,7 @@ type describeCall struct {
 	Tasks   int
 }
 
-var _ ecs.DescribeTasksAPIClient = (*fakeECS)(nil)
+var _ ecsAPI = (*fakeECS)(nil)
 
 func newFakeECS(clusters ...string) *fakeECS {
 	f := &fakeECS{clusters: map[string]bool{}, tasks: map[string]types.Task{}, failures: map[string]string{}, silent: map[string]bool{}}
@@ -92,6 +93,31 @@ func (f *fakeECS) DescribeTasks(ctx context.Context, in *ecs.DescribeTasksInput,
 		}
 	}
 	slices.Reverse(out.Tasks) // ECS promises no order
+	return out, nil
+}
+
+// ListTasks has two tasks on a page, sorted by ARN.
+func (f *fakeECS) ListTasks(ctx context.Context, in *ecs.ListTasksInput, _ ...func(*ecs.Options)) (*ecs.ListTasksOutput, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !f.clusters[*in.Cluster] {
+		return nil, &types.ClusterNotFoundException{Message: aws.String("Cluster not found.")}
+	}
+	var arns []string
+	for arn, task := range f.tasks {
+		if strings.HasPrefix(arn, strings.Replace(*in.Cluster, ":cluster/", ":task/", 1)+"/") && *task.DesiredStatus == string(in.DesiredStatus) {
+			arns = append(arns, arn)
+		}
+	}
+	slices.Sort(arns)
+	first, _ := slices.BinarySearch(arns, aws.ToString(in.NextToken))
+	out := &ecs.ListTasksOutput{TaskArns: arns[first:min(first+2, len(arns))]}
+	if first+2 < len(arns) {
+		out.NextToken = &arns[first+2]
+	}
 	return out, nil
 }
 
@@ -167,9 +193,13 @@ type fakePublisher struct {
 	err   error
 	hangs bool
 	calls int
+	lists publisher.Lists
 }
 
-var _ publisher = (*fakePublisher)(nil)
+var _ servers = (*fakePublisher)(nil)
+
+// Lists implements servers.
+func (f *fakePublisher) Lists(context.Context) publisher.Lists { return f.lists }
 
 func (f *fakePublisher) Publish(ctx context.Context) error {
 	f.calls++

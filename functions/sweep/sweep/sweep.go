@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"ecsmesh/shared/invocation"
 	"ecsmesh/shared/mesh"
 	"ecsmesh/shared/metrics"
+	"ecsmesh/shared/publisher"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
@@ -43,9 +45,15 @@ const (
 	defaultPause = 5 * time.Second
 )
 
-// publisher publishes the Consul servers' addresses.
-type publisher interface {
+// servers publish the Consul servers' addresses; see publisher.Publisher.
+type servers interface {
 	Publish(context.Context) error
+	Lists(context.Context) publisher.Lists
+}
+
+// leader is the way to each server of Consul's; see access.Access.Leader.
+type leader interface {
+	Leader(ctx context.Context, server netip.Addr) (leader string, err error)
 }
 
 // nodes are the tasks' nodes in Consul's catalog; see catalog.Catalog.
@@ -54,16 +62,18 @@ type nodes interface {
 	Apply(context.Context, []catalog.Change) []catalog.Result
 }
 
-// tasks are what ECS knows; see ECS.Describe.
+// tasks are what ECS knows; see ECS.
 type tasks interface {
 	Describe(ctx context.Context, cluster string, tasks []string) (map[string]Answer, error)
+	List(ctx context.Context, cluster string, most int) (tasks []string, others bool, err error)
 }
 
 // Sweep is one function's sweep of one mesh.
 type Sweep struct {
-	Publisher publisher
+	Publisher servers
 	Nodes     nodes
 	Tasks     tasks
+	Leader    leader // only a report asks
 
 	// Region is where Tasks are; nodes of tasks elsewhere are left alone.
 	Region string
@@ -91,7 +101,27 @@ type Sweep struct {
 type finding struct {
 	catalog.Node
 	cluster string // ARN of the task's cluster
+	answer  Answer // ECS's last one about the task
+	absent  bool   // a report's: Consul has no such node
 	verdict
+}
+
+// Serve answers an invocation: one with the payload {"report": true} with a
+// Report, and any other as Handle does.
+func (s *Sweep) Serve(ctx context.Context, payload json.RawMessage) (any, error) {
+	question, err := readQuestion(payload)
+	if err != nil {
+		s.Log.ErrorContext(ctx, "report", "error", err)
+		return nil, err
+	}
+	if question == nil {
+		return nil, s.Handle(ctx, payload)
+	}
+	work, cancel := invocation.WorkContextUpTo(ctx, maxWorkTime)
+	defer cancel()
+	report := s.Report(work, *question)
+	s.Log.InfoContext(ctx, "reported", "summary", report.Summary)
+	return report, nil
 }
 
 // Handle serves one invocation. The payload {"maxDeletes": N} takes the place of
@@ -245,6 +275,7 @@ func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*findi
 			errs = append(errs, err)
 		}
 		for _, f := range question {
+			f.answer = answers[i][f.TaskARN]
 			switch {
 			case noCluster:
 				found(f, leave(ClusterNotFound, "ECS knows no %s", f.cluster))
@@ -253,7 +284,7 @@ func (s *Sweep) look(ctx context.Context, findings []*finding, found func(*findi
 			case err != nil:
 				found(f, leave(EcsError, "ECS could not be asked about it"))
 			default:
-				found(f, decide(f.Node, answers[i][f.TaskARN], s.now()))
+				found(f, decide(f.Node, f.answer, s.now()))
 			}
 		}
 	}
