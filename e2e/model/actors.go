@@ -18,6 +18,7 @@ import (
 	"ecsmesh/initcontainer/taskmeta"
 	"ecsmesh/initcontainer/volume"
 	"ecsmesh/shared/catalog"
+	"ecsmesh/shared/publisher"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/hashicorp/consul/api"
@@ -67,6 +68,9 @@ func (m *model) receiveAgain(messages []*message) {
 type published struct{}
 
 func (published) Publish(context.Context) error { return nil }
+
+// Lists is for reports, for which nobody asks here.
+func (published) Lists(context.Context) publisher.Lists { return publisher.Lists{} }
 
 // brake is tight, since in the model there are not many tasks.
 var brake = sweep.Brake{MaxTasks: 4, MaxPercent: 30}

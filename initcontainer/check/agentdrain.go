@@ -26,7 +26,7 @@ func (s *synchronization) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.consulShare())
 	defer cancel()
 	check := &api.AgentCheckRegistration{
-		ID: mesh.LifecycleCheckID, Name: mesh.LifecycleCheckName, Notes: "the task is stopping",
+		ID: mesh.LifecycleCheckID, Name: mesh.LifecycleCheckName, Notes: mesh.LifecycleCheckNotes,
 		AgentServiceCheck: api.AgentServiceCheck{TTL: drainTTL.String(), Status: api.HealthCritical},
 	}
 	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) error {

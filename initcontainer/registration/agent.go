@@ -38,19 +38,19 @@ const (
 // check stands for all that the agent looks at by several.
 func proxyChecks(cfg config.Config, part api.CatalogRegistration) api.HealthChecks {
 	id := part.Service.ID
-	name := "Envoy and the service behind it"
+	name, notes := "Envoy and the service behind it", sidecarNotes
 	if cfg.Gateway != nil || cfg.Topology == config.ClientAgent {
-		name = "Envoy"
+		name, notes = "Envoy", envoyNotes
 	}
-	checks := api.HealthChecks{newCheck(part, mesh.EnvoyCheckID(id), name, "")}
+	checks := api.HealthChecks{newCheck(part, mesh.EnvoyCheckID(id), name, "", notes)}
 	if cfg.Topology != config.ClientAgent {
 		return checks
 	}
 	if cfg.Gateway == nil || cfg.Gateway.HasListener() && !ChoosesWhereToListen(cfg) {
-		checks = append(checks, newCheck(part, listenerCheckID(id), "Envoy's public listener", "tcp"))
+		checks = append(checks, newCheck(part, listenerCheckID(id), "Envoy's public listener", "tcp", listenerNotes))
 	}
 	if cfg.Gateway == nil {
-		checks = append(checks, newCheck(part, aliasCheckID(id), "The service behind it", "alias"))
+		checks = append(checks, newCheck(part, aliasCheckID(id), "The service behind it", "alias", aliasNotes))
 	}
 	return checks
 }
@@ -113,7 +113,7 @@ func (r Registration) forAgent(agent Agent, checks []config.Check) []*api.AgentS
 			default:
 				how.TTL = containerTTL.String()
 			}
-			how.CheckID, how.Name = check.CheckID, check.Name
+			how.CheckID, how.Name, how.Notes = check.CheckID, check.Name, check.Notes
 			service.Checks = append(service.Checks, &how)
 		}
 		services = append(services, service)

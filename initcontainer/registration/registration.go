@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -76,10 +77,10 @@ func New(cfg config.Config, task taskmeta.Task, address netip.Addr, now time.Tim
 		Locality:          locality(task),
 	}
 	for _, check := range cfg.Service.Checks {
-		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check)))
+		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, check.Name), check.Name, kindOf(check), notesOf(check)))
 	}
 	for _, name := range cfg.Service.HealthSyncContainers {
-		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, name), "Container "+name, ""))
+		service.Checks = append(service.Checks, newCheck(service, mesh.CheckID(serviceID, name), "Container "+name, "", containerNotes))
 	}
 
 	sidecar := node
@@ -144,8 +145,15 @@ func NodeMeta(topology string, task taskmeta.Task, now time.Time) map[string]str
 	if topology != config.ClientAgent {
 		meta[mesh.MetaSyntheticNode] = "true"
 	}
-	if task.VPCID != "" {
-		meta[mesh.MetaVPCID] = task.VPCID
+	for key, value := range map[string]string{
+		mesh.MetaLaunchType: task.LaunchType,
+		mesh.MetaZone:       task.AvailabilityZone,
+		mesh.MetaVPCID:      task.VPCID,
+		mesh.MetaConsole:    task.ARN.ConsoleURL(),
+	} {
+		if value != "" {
+			meta[key] = value
+		}
 	}
 	return meta
 }
@@ -159,7 +167,11 @@ func locality(task taskmeta.Task) *api.Locality {
 	return &api.Locality{Region: task.ARN.Region, Zone: task.AvailabilityZone}
 }
 
-// serviceMeta adds ours to the user's; ours win, since others rely on them.
+// maxMeta is how many pairs Consul takes.
+const maxMeta = 64
+
+// serviceMeta adds ours to the user's; ours win, since others rely on them. What
+// only people read is left out where it would be too much.
 func serviceMeta(users map[string]string, task taskmeta.Task) map[string]string {
 	meta := maps.Clone(users)
 	if meta == nil {
@@ -168,15 +180,45 @@ func serviceMeta(users map[string]string, task taskmeta.Task) map[string]string 
 	meta[mesh.ServiceMetaTaskID] = task.ARN.ID
 	meta[mesh.ServiceMetaTaskARN] = task.TaskARN
 	meta[mesh.ServiceMetaSource] = mesh.Source
+	for _, added := range []struct{ key, value string }{
+		{mesh.ServiceMetaTaskDefinition, task.Family + ":" + task.Revision},
+		{mesh.ServiceMetaConsole, task.ARN.ConsoleURL()},
+	} {
+		if added.value != "" && len(meta) < maxMeta {
+			meta[added.key] = added.value
+		}
+	}
 	return meta
 }
 
-func newCheck(of api.CatalogRegistration, id, name, kind string) *api.HealthCheck {
+// What Consul's UI shows beside a check.
+const (
+	containerNotes = "The container's health, as ECS has it"
+	sidecarNotes   = "Whether Envoy is ready, and all of the service's checks pass: mesh traffic follows this check"
+	envoyNotes     = "Whether Envoy is ready: mesh traffic follows this check"
+	listenerNotes  = "Whether Envoy accepts connections"
+	aliasNotes     = "All of the service's checks"
+)
+
+// notesOf says what a check of the service's looks at.
+func notesOf(check config.Check) string {
+	switch {
+	case check.HTTP != "":
+		return fmt.Sprintf("HTTP %s %s, from inside the task", cmp.Or(check.Method, http.MethodGet), check.HTTP)
+	case check.GRPC != "":
+		return fmt.Sprintf("gRPC health of %s, from inside the task", check.GRPC)
+	default:
+		return fmt.Sprintf("TCP connection to %s, from inside the task", check.TCP)
+	}
+}
+
+func newCheck(of api.CatalogRegistration, id, name, kind, notes string) *api.HealthCheck {
 	return &api.HealthCheck{
 		Node:        of.Node,
 		CheckID:     id,
 		Name:        name,
 		Status:      api.HealthCritical,
+		Notes:       notes,
 		Output:      notYetChecked,
 		ServiceID:   of.Service.ID,
 		ServiceName: of.Service.Service,

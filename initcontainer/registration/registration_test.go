@@ -21,7 +21,7 @@ const vpc = "vpc-0a1b2c3d"
 
 func task(t *testing.T, id string) taskmeta.Task {
 	t.Helper()
-	task, err := taskmeta.Parse([]byte(`{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/` + id + `", "Family": "Api", "Revision": "7", "VPCID": "` + vpc + `", "AvailabilityZone": "eu-west-1b"}`))
+	task, err := taskmeta.Parse([]byte(`{"TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/` + id + `", "Family": "Api", "Revision": "7", "VPCID": "` + vpc + `", "AvailabilityZone": "eu-west-1b", "LaunchType": "FARGATE"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,10 @@ const (
 	// with six, and 128 such outputs must stay under Consul's 512 KiB for a
 	// transaction.
 	maxOutput = 500
+
+	// maxLink leaves room in an output for why the task stops. It takes the
+	// page of a task in a cluster with a name of some hundred characters.
+	maxLink = 250
 )
 
 // Apply carries out changes, at most one for a node, in as few transactions as
@@ -209,7 +213,8 @@ func (c *Catalog) operation(change Change) *api.TxnOp {
 	case Drain:
 		check.Name = mesh.LifecycleCheckName
 		check.Status = api.HealthCritical
-		check.Output = shorten(change.Reason)
+		check.Notes = mesh.LifecycleCheckNotes
+		check.Output = output(change)
 		return &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: check}}
 	case Undrain:
 		check.ModifyIndex = change.Index
@@ -221,13 +226,27 @@ func (c *Catalog) operation(change Change) *api.TxnOp {
 	}
 }
 
-// shorten cuts text to maxOutput bytes, between characters.
-func shorten(text string) string {
+// output is what a drain's check says: why, and where to see more. It has
+// nothing of the one event or run that brings it: to Consul, what is set as it
+// was has not changed, and no Envoy hears of it.
+//
+// In Consul's UI nothing of a task's is a link, but an output can be copied.
+func output(change Change) string {
+	task, err := mesh.ParseTaskARN(change.Task)
+	link := task.ConsoleURL()
+	if err != nil || link == "" || len(link) > maxLink {
+		return shorten(change.Reason, maxOutput)
+	}
+	return shorten(change.Reason, maxOutput-len(link)-1) + "\n" + link
+}
+
+// shorten cuts text to so many bytes, between characters.
+func shorten(text string, most int) string {
 	const ellipsis = "…"
-	if len(text) <= maxOutput {
+	if len(text) <= most {
 		return text
 	}
-	end := maxOutput - len(ellipsis)
+	end := most - len(ellipsis)
 	for !utf8.RuneStart(text[end]) {
 		end--
 	}

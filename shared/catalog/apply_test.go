@@ -158,6 +158,7 @@ func TestDrainOnConsul(t *testing.T) {
 	}
 	want := &api.HealthCheck{
 		Node: node, CheckID: "ecsmesh-lifecycle", Name: "ECS task lifecycle", Status: "critical",
+		Notes:  "ECS is stopping this task, so the mesh sends it no new work. Its node goes once it has stopped.",
 		Output: "UserInitiated: Task stopped by user", ServiceTags: []string{},
 	}
 	if diff := cmp.Diff(want, lifecycle, cmpopts.IgnoreFields(api.HealthCheck{}, "CreateIndex", "ModifyIndex")); diff != "" {
@@ -474,15 +475,35 @@ func TestPassingTroubleIsTriedAgain(t *testing.T) {
 
 func TestShorten(t *testing.T) {
 	for _, text := range []string{"", "short", strings.Repeat("x", maxOutput)} {
-		if got := shorten(text); got != text {
+		if got := shorten(text, maxOutput); got != text {
 			t.Errorf("changed %d bytes into %q", len(text), got)
 		}
 	}
 	for _, text := range []string{strings.Repeat("x", maxOutput+1), strings.Repeat("é", maxOutput), "x" + strings.Repeat("é", maxOutput), strings.Repeat("🛑", maxOutput)} {
-		got := shorten(text)
+		got := shorten(text, maxOutput)
 		kept, marked := strings.CutSuffix(got, "…")
 		if len(got) > maxOutput || len(got) < maxOutput-utf8.UTFMax || !utf8.ValidString(got) || !marked || !strings.HasPrefix(text, kept) {
 			t.Errorf("%.8s…: got %d bytes: %q", text, len(got), got)
+		}
+	}
+}
+
+// An output says why, and then where to see more; the one never at the cost of
+// all of the other.
+func TestOutput(t *testing.T) {
+	const task, link = "arn:aws:ecs:eu-west-1:123456789012:task/apps/0a", "https://eu-west-1.console.aws.amazon.com/ecs/v2/clusters/apps/tasks/0a?region=eu-west-1"
+	long := strings.Repeat("x", 2*maxOutput)
+	for name, test := range map[string]struct {
+		change Change
+		want   string
+	}{
+		"usual":                      {Change{Task: task, Reason: "UserInitiated"}, "UserInitiated\n" + link},
+		"a long reason":              {Change{Task: task, Reason: long}, long[:maxOutput-len(link)-1-len("…")] + "…\n" + link},
+		"a task of an unknown place": {Change{Reason: "UserInitiated"}, "UserInitiated"},
+		"a long link":                {Change{Task: strings.Replace(task, "apps", strings.Repeat("a", 255), 1), Reason: "UserInitiated"}, "UserInitiated"},
+	} {
+		if got := output(test.change); got != test.want || len(got) > maxOutput {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
 }

@@ -21,6 +21,9 @@ const (
 
 	// LifecycleCheckName is what Consul's UI shows for LifecycleCheckID.
 	LifecycleCheckName = "ECS task lifecycle"
+
+	// LifecycleCheckNotes say there what the check is, and its output why.
+	LifecycleCheckNotes = "ECS is stopping this task, so the mesh sends it no new work. Its node goes once it has stopped."
 )
 
 // Keys of a task node's meta.
@@ -30,7 +33,10 @@ const (
 	MetaClusterARN    = "ecsmesh-cluster-arn"
 	MetaFamily        = "ecsmesh-family"
 	MetaRevision      = "ecsmesh-revision" // of the family
+	MetaLaunchType    = "ecsmesh-launch-type"
+	MetaZone          = "ecsmesh-availability-zone"
 	MetaVPCID         = "ecsmesh-vpc-id"
+	MetaConsole       = "ecsmesh-console"       // URL of the task's page in the ECS console
 	MetaRegisteredAt  = "ecsmesh-registered-at" // RFC 3339, UTC
 )
 
@@ -60,6 +66,10 @@ const (
 	ServiceMetaTaskID  = "task-id"
 	ServiceMetaTaskARN = "task-arn"
 	ServiceMetaSource  = "source"
+
+	// These are for people, who see an instance's meta and not its node's.
+	ServiceMetaTaskDefinition = "ecsmesh-task-definition" // FAMILY:REVISION
+	ServiceMetaConsole        = "ecsmesh-console"         // as MetaConsole
 
 	// Source is the value of ServiceMetaSource.
 	Source = "ecsmesh"

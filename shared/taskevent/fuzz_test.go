@@ -21,7 +21,7 @@ var decodeErrors = regexp.MustCompile(`^decode (task )?event: (` +
 	`not JSON \(at byte \d+\)|` +
 	`(source|detail-type|detail(\.(taskArn|lastStatus|desiredStatus))?) is missing|` +
 	`detail\.taskArn is not the ARN of an ECS task|` +
-	`(the event|id|source|detail-type|time|detail(\.(taskArn|group|lastStatus|desiredStatus|version|stopCode|stoppedReason|updatedAt))?)` +
+	`(the event|id|source|detail-type|time|detail(\.(taskArn|group|lastStatus|desiredStatus|version|stopCode|stoppedReason|stoppingAt|updatedAt))?)` +
 	` is of type (array|bool|number|object|string), want (object|string|whole number))$`)
 
 var nodeName = regexp.MustCompile(`^ecs-[0-9A-Za-z-]+$`)
@@ -113,7 +113,7 @@ func encode(t *testing.T, event taskevent.Event) []byte {
 		"id": event.ID, "source": taskevent.Source, "detail-type": taskevent.DetailType, "time": stamp(event.Time),
 		"detail": map[string]any{
 			"taskArn": event.TaskARN, "group": event.Group, "lastStatus": event.LastStatus, "desiredStatus": event.DesiredStatus,
-			"version": event.Version, "stopCode": event.StopCode, "stoppedReason": event.StoppedReason, "updatedAt": stamp(event.UpdatedAt),
+			"version": event.Version, "stopCode": event.StopCode, "stoppedReason": event.StoppedReason, "stoppingAt": stamp(event.StoppingAt), "updatedAt": stamp(event.UpdatedAt),
 		},
 	})
 	if err != nil {

@@ -50,6 +50,7 @@ type Event struct {
 	ClientAgent   bool      // the task has a Consul agent of its own
 	StopCode      string    // why it stops, for programs: EssentialContainerExited, …; may be empty
 	StoppedReason string    // why it stops, for people; may be empty
+	StoppingAt    time.Time // since when it stops; zero if unreadable
 	UpdatedAt     time.Time // when this change happened, in milliseconds; zero if unreadable
 }
 
@@ -73,6 +74,7 @@ func Decode(data []byte) (Event, error) {
 			Version       int64  `json:"version"`
 			StopCode      string `json:"stopCode"`
 			StoppedReason string `json:"stoppedReason"`
+			StoppingAt    string `json:"stoppingAt"`
 			UpdatedAt     string `json:"updatedAt"`
 
 			Containers json.RawMessage `json:"containers"`
@@ -124,6 +126,7 @@ func Decode(data []byte) (Event, error) {
 		ClientAgent:   hasClientAgent(detail.Containers),
 		StopCode:      detail.StopCode,
 		StoppedReason: detail.StoppedReason,
+		StoppingAt:    parseTime(detail.StoppingAt),
 		UpdatedAt:     parseTime(detail.UpdatedAt),
 	}, nil
 }
@@ -263,9 +266,17 @@ func (e Event) HappenedAt() time.Time {
 	return e.Time
 }
 
-// StopReason says in a sentence why the task stops. It is made of what ECS
-// fixes when the stop begins, so all events of one stop give the same.
+// StopReason says in a sentence why the task stops, and since when. It is made
+// of what ECS fixes when the stop begins, so all events of one stop give the
+// same.
 func (e Event) StopReason() string {
+	if e.StoppingAt.IsZero() {
+		return e.cause()
+	}
+	return e.cause() + " (since " + e.StoppingAt.UTC().Format(time.RFC3339) + ")"
+}
+
+func (e Event) cause() string {
 	switch {
 	case e.StopCode != "" && e.StoppedReason != "":
 		return e.StopCode + ": " + e.StoppedReason

@@ -32,9 +32,9 @@ const (
 )
 
 const (
-	apiReason    = "ServiceSchedulerInitiated: Scaling activity initiated by (deployment ecs-svc/1105815016245936099)"
-	webReason    = "EssentialContainerExited: Essential container in task exited"
-	workerReason = "SpotInterruption: Your Spot Task was interrupted."
+	apiReason    = "ServiceSchedulerInitiated: Scaling activity initiated by (deployment ecs-svc/1105815016245936099) (since 2025-11-04T15:03:27Z)"
+	webReason    = "EssentialContainerExited: Essential container in task exited (since 2025-11-04T15:03:41Z)"
+	workerReason = "SpotInterruption: Your Spot Task was interrupted. (since 2025-11-04T15:03:44Z)"
 )
 
 // up stands for a node that isn't drained.

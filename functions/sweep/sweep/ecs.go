@@ -92,7 +92,7 @@ func (e *ECS) Describe(ctx context.Context, cluster string, tasks []string) (map
 }
 
 func newAnswer(task types.Task) Answer {
-	stop := taskevent.Event{StopCode: string(task.StopCode), StoppedReason: aws.ToString(task.StoppedReason)}
+	stop := taskevent.Event{StopCode: string(task.StopCode), StoppedReason: aws.ToString(task.StoppedReason), StoppingAt: aws.ToTime(task.StoppingAt)}
 	return Answer{
 		LastStatus:    aws.ToString(task.LastStatus),
 		DesiredStatus: aws.ToString(task.DesiredStatus),
