@@ -85,8 +85,9 @@ func (p *pen) text(class string, x, y float64, text string) {
 	fmt.Fprintf(p.b, `<text class="%s" x="%.1f" y="%.1f">%s</text>`+"\n", class, x, y, html.EscapeString(text))
 }
 
-func (p *pen) end(class string, x, y float64, text string) {
-	fmt.Fprintf(p.b, `<text class="%s" x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n", class, x, y, html.EscapeString(text))
+// end writes small text that ends at x.
+func (p *pen) end(x, y float64, text string) {
+	fmt.Fprintf(p.b, `<text class="small" x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n", x, y, html.EscapeString(text))
 }
 
 func (p *pen) markdown(markdown string) {
@@ -184,14 +185,14 @@ func (p *pen) plot(properties Properties) {
 			y := a.y(share * a.most)
 			if side == "left" {
 				fmt.Fprintf(p.b, `<line class="grid" x1="%g" x2="%.1f" y1="%.1f" y2="%.1f"/>`, axisRoom, p.box.w-axisRoom, y, y)
-				p.end("small", axisRoom-4, y+4, number(share*a.most))
+				p.end(axisRoom-4, y+4, number(share*a.most))
 			} else {
 				p.text("small", p.box.w-axisRoom+4, y+4, number(share*a.most))
 			}
 		}
 	}
 	if label := properties.YAxis.Left.Label; label != "" {
-		p.end("small", p.box.w-12, 20, label)
+		p.end(p.box.w-12, 20, label)
 	}
 	x := func(at time.Time) float64 {
 		return axisRoom + float64(at.Sub(p.view.From))/float64(p.view.To.Sub(p.view.From))*(p.box.w-2*axisRoom)
@@ -200,7 +201,7 @@ func (p *pen) plot(properties Properties) {
 		if left := axes["left"]; threshold.Value <= left.most {
 			y := left.y(threshold.Value)
 			fmt.Fprintf(p.b, `<line x1="%g" x2="%.1f" y1="%.1f" y2="%.1f" stroke="%s" stroke-dasharray="4 3"/>`, axisRoom, p.box.w-axisRoom, y, y, threshold.Color)
-			p.end("small", p.box.w-axisRoom, y-3, threshold.Label)
+			p.end(p.box.w-axisRoom, y-3, threshold.Label)
 		}
 	}
 	for i, series := range properties.Metrics {
@@ -219,7 +220,7 @@ func (p *pen) plot(properties Properties) {
 	}
 	fmt.Fprintf(p.b, `<line class="axis" x1="%g" x2="%.1f" y1="%.1f" y2="%.1f"/>`, axisRoom, p.box.w-axisRoom, bottom, bottom)
 	p.text("small", axisRoom, bottom+13, p.view.From.UTC().Format("15:04:05"))
-	p.end("small", p.box.w-axisRoom, bottom+13, p.view.To.UTC().Format("15:04:05"))
+	p.end(p.box.w-axisRoom, bottom+13, p.view.To.UTC().Format("15:04:05"))
 }
 
 // key draws the legend, of those series that were measured first, and returns

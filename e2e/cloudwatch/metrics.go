@@ -102,7 +102,13 @@ type embedded struct {
 func (m *Metrics) TakeIn(line []byte, at time.Time) error {
 	var format embedded
 	var members map[string]json.RawMessage
-	if json.Unmarshal(line, &members) != nil || members["_aws"] == nil {
+	if !json.Valid(line) {
+		return nil // Lambda's own lines
+	}
+	if err := json.Unmarshal(line, &members); err != nil {
+		return fmt.Errorf("read the line %s: %w", line, err)
+	}
+	if members["_aws"] == nil {
 		return nil
 	}
 	if err := json.Unmarshal(line, &format); err != nil {
