@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -48,7 +49,12 @@ func Parse(content []byte) (*Document, error) {
 		return nil, err
 	}
 	d.before = take(d.Root)
-	if resolveAliases(d.Root) {
+	left := mostOfAliases
+	found, err := resolveAliases(d.Root, nil, &left)
+	if err != nil {
+		return nil, err
+	}
+	if found {
 		d.Notes = append(d.Notes, "YAML's aliases (*name) are written out, since CloudFormation knows none")
 	}
 	return d, nil
@@ -142,21 +148,49 @@ func unique(node *yaml.Node) error {
 	return errors.Join(faults...)
 }
 
+// mostOfAliases is how many nodes a document's aliases may come to when they are
+// written out. CloudFormation takes a template of a megabyte, which has fewer;
+// aliases of aliases can come to billions.
+const mostOfAliases = 500_000
+
 // resolveAliases puts a copy of its own wherever there is an alias, so that a
-// change of one isn't a change of all. It says whether there were any.
-func resolveAliases(node *yaml.Node) bool {
+// change of one isn't a change of all. It says whether there were any. Above are
+// the nodes that node is in, left is how many nodes more the copies may have.
+func resolveAliases(node *yaml.Node, above []*yaml.Node, left *int) (bool, error) {
 	found := false
+	above = append(above, node)
 	for i, child := range node.Content {
+		within := above
 		if child.Kind == yaml.AliasNode {
+			if slices.Contains(above, child.Alias) {
+				return false, fmt.Errorf("line %d: *%s is in what it stands for", child.Line, child.Value)
+			}
+			if *left -= size(child.Alias); *left < 0 {
+				return false, fmt.Errorf("line %d: with *%s written out, YAML's aliases come to more than %d values", child.Line, child.Value, mostOfAliases)
+			}
+			within = append(slices.Clip(above), child.Alias)
 			node.Content[i] = Clone(child.Alias)
 			child, found = node.Content[i], true
 		}
-		found = resolveAliases(child) || found
+		more, err := resolveAliases(child, within, left)
+		if err != nil {
+			return false, err
+		}
+		found = more || found
 	}
 	if found {
 		dropAnchors(node)
 	}
-	return found
+	return found, nil
+}
+
+// size is how many nodes there are in one, itself included.
+func size(node *yaml.Node) int {
+	sum := 1
+	for _, child := range node.Content {
+		sum += size(child)
+	}
+	return sum
 }
 
 func dropAnchors(node *yaml.Node) {

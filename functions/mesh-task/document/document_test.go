@@ -219,6 +219,8 @@ func TestFaults(t *testing.T) {
 		"half of a document": {"{\"a\": [1,", "read JSON: line 1: the document ends too early"},
 		"too much":           {"{}\n{}\n", "read JSON: line 2: there is something after the end of the document"},
 		"a key twice":        {"a: 1\nb: 2\na: 3\n", "line 3: a is there a second time; the first is in line 1"},
+		"an alias in itself": {"a: 1\nb: &b\n  c: [*b]\n", "line 3: *b is in what it stands for"},
+		"billions of laughs": {laughs(), "written out, YAML's aliases come to more than 500000 values"},
 		"a key twice, JSON":  {"{\n\"a\": 1,\n\"a\": 2}", "line 3: a is there a second time; the first is in line 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +229,15 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// laughs are aliases of aliases, which are ten lines and come to a billion.
+func laughs() string {
+	text := "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+	for i := range 9 {
+		text += fmt.Sprintf("a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 8), i)
+	}
+	return text
 }
 
 // FuzzParse finds what reads, and then is written as something else.
