@@ -28,6 +28,20 @@ var httpToken = pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 var checkName = pattern(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
+// withoutUser is a URL, which need not be a good one, with "…" in the place of
+// its user and password.
+func withoutUser(address string) string {
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		return address
+	}
+	scheme, _, found := strings.Cut(address[:at], "//")
+	if !found {
+		return "…" + address[at:]
+	}
+	return scheme + "//…" + address[at:]
+}
+
 // longestCheck is the most that ECS lets Envoy's health check take, within
 // which all of the service's checks run.
 const longestCheck = 60 * time.Second
@@ -47,6 +61,7 @@ func readCheck(d *document) Check {
 		d.fault("name", show(check.Name), "want a name of letters, digits, ., - and _: it ends the check's ID in Consul")
 	}
 	if header := d.object("header"); header != nil {
+		header.hides = true // Authorization among them
 		check.Header = map[string][]string{}
 		for _, name := range header.names() {
 			check.Header[name] = header.texts(name)
@@ -69,7 +84,7 @@ func readCheck(d *document) Check {
 	default:
 		u, err := url.Parse(check.HTTP)
 		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Port() != "" && !isPort(u.Port()) {
-			d.fault("http", show(check.HTTP), "want a URL such as http://127.0.0.1:8080/health")
+			d.fault("http", show(withoutUser(check.HTTP)), "want a URL such as http://127.0.0.1:8080/health")
 		}
 	}
 	if check.Method != "" && !httpToken().MatchString(check.Method) {

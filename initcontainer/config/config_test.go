@@ -270,3 +270,27 @@ func TestTheNewVariableWins(t *testing.T) {
 		t.Errorf("the error does not name the variable that was read: %v", err)
 	}
 }
+
+// Faults are logged, and what an application's check sends may be its password.
+func TestFaultsShowNoSecrets(t *testing.T) {
+	for check, want := range map[string]string{
+		`{"name": "a", "http": "http://127.0.0.1/", "header": {"Authorization": "Bearer s3cret"}}`:     "service.checks[0].header.Authorization: found a value that isn't shown, as it may be a secret; want a list of strings",
+		`{"name": "a", "http": "http://127.0.0.1/", "header": {"Authorization": [["Bearer s3cret"]]}}`: "service.checks[0].header.Authorization[0]: found a list; want a string",
+		`{"name": "a", "http": "http://me:s3cret@127.0.0.1:80x/"}`:                                     `service.checks[0].http: found "http://…@127.0.0.1:80x/"; want a URL such as`,
+		`{"name": "a", "http": "me:s3cret@127.0.0.1"}`:                                                 `service.checks[0].http: found "…@127.0.0.1"; want a URL such as`,
+	} {
+		document := `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 8080, "checks": [` + check + `]}}`
+		_, err := Read(func(name string) string { return map[string]string{Variable: document}[name] })
+		if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), want) {
+			t.Errorf("of %s the error is %v and should have %q", check, err, want)
+		}
+	}
+}
+
+func TestAnUnknownFieldsAlternativesAreNamedOnce(t *testing.T) {
+	document := `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 8080}, "proxy": {"publicListenerport": 1}}`
+	_, err := Read(func(name string) string { return map[string]string{Variable: document}[name] })
+	if err == nil || strings.Count(err.Error(), " config,") != 1 {
+		t.Errorf("the error is %v", err)
+	}
+}

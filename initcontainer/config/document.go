@@ -22,6 +22,7 @@ type document struct {
 	fields map[string]any
 	read   []string
 	report *report // shared by all objects of a configuration
+	hides  bool    // its values may be secrets, so faults don't show them
 }
 
 // report is what reading a configuration found beside its values.
@@ -140,6 +141,9 @@ func (d *document) at(name string) string {
 
 // fault records what is wrong with a field and what to do about it.
 func (d *document) fault(name, found, want string) {
+	if d.hides && !slices.Contains([]string{"an object", "a list", "null"}, found) {
+		found = "a value that isn't shown, as it may be a secret"
+	}
 	d.report.faults = append(d.report.faults, Fault{Path: d.at(name), Found: found, Want: want})
 }
 
@@ -353,6 +357,7 @@ func (d *document) end() {
 		}
 		known := slices.Clone(d.read)
 		slices.Sort(known)
+		known = slices.Compact(known)
 		d.fault(name, "an unknown field", "remove it, or use one of "+strings.Join(known, ", "))
 	}
 }
