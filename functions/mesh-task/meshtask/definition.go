@@ -128,12 +128,17 @@ func readDefinition(node *yaml.Node, look lookup, report *report) *definition {
 			node: item, path: path, key: look.key(name), name: look.name(name), known: known, optional: optional,
 		})
 	})
-	seen := map[string]string{}
+	seen := map[string]*container{}
 	for _, c := range d.containers {
-		if earlier := seen[c.key]; earlier != "" && !c.optional && c.key != "" {
-			report.fault(c.path+"."+look.at("Name"), strconv.Quote(c.name), "want a name of its own: "+earlier+" has the same")
+		earlier := seen[c.key]
+		if earlier == nil {
+			seen[c.key] = c
+			continue
 		}
-		seen[c.key] = c.path
+		// Two under conditions may be there in turns.
+		if c.key != "" && !(c.optional && earlier.optional) {
+			report.fault(c.path+"."+look.at("Name"), strconv.Quote(c.name), "want a name of its own: "+earlier.path+" has the same")
+		}
 	}
 	return d
 }
@@ -244,6 +249,9 @@ func (d *definition) checkContainers(topology string) {
 		case slices.Contains(wanted, c.key):
 			d.report.fault(name, strconv.Quote(c.name), "want another name for this container: ecsmesh adds one that has to be called so; or without an Image it is that one, with what you set")
 		}
+		if !isName && d.get(c.node, "Image") == nil {
+			d.report.fault(c.path+"."+d.at("Image"), "nothing", "want the image of "+c.name+"; only a container of ecsmesh's may be without, to have something set in it: "+strings.Join(wanted, ", "))
+		}
 		if first := d.first(c.node, "EntryPoint"); !c.ours && strings.Contains(first, "consul-ecs") {
 			d.report.fault(c.path+"."+d.at("EntryPoint"), strconv.Quote(first), "want ecsmesh-init entrypoint in its place; "+seeMigration)
 		}
@@ -287,10 +295,14 @@ func (d *definition) isFor(compatibility string) bool {
 // longestStop is Fargate's, in seconds.
 const longestStop = 120
 
+// mostContainers is how many ECS lets a task have.
+const mostContainers = 10
+
 // check refuses what can't work in a mesh task, or what ECS would refuse once
 // it is one.
 func (d *definition) check(topology string, transparent bool) {
 	d.checkTask(transparent)
+	d.checkNumber(topology)
 	for _, c := range d.containers {
 		if links := d.get(c.node, "Links"); isList(links) && len(links.Content) > 0 {
 			d.report.fault(c.path+"."+d.at("Links"), "links of "+c.name, "remove them: with awsvpc the containers of a task reach each other at 127.0.0.1")
@@ -300,9 +312,13 @@ func (d *definition) check(topology string, transparent bool) {
 				d.report.fault(c.path+"."+d.at(name), strconv.Itoa(seconds), fmt.Sprintf("want %d seconds at most: Fargate takes no more", longestStop))
 			}
 		}
+		if seconds, known := d.integer(d.get(c.node, "StartTimeout")); known && seconds <= sooner && c.ours && (c.key == initContainer || c.key == discoverContainer) {
+			d.report.fault(c.path+"."+d.at("StartTimeout"), strconv.Itoa(seconds), fmt.Sprintf("want more than %d seconds: %s gives up so much sooner than ECS, and says why", sooner, c.name))
+		}
 		if enabled, _ := d.boolean(d.get(d.get(c.node, "RestartPolicy"), "Enabled")); enabled && (c.key == initContainer || c.key == discoverContainer) && c.ours {
 			d.report.fault(c.path+"."+d.at("RestartPolicy"), "one for "+c.name, "remove it: this container exits when its work is done")
 		}
+		d.checkHealthCheck(c)
 		d.checkDependencies(c, ourNames(topology))
 	}
 	d.checkMemory()
@@ -344,6 +360,46 @@ func (d *definition) checkTask(transparent bool) {
 	}
 }
 
+// checkNumber refuses more containers than ECS lets a task have.
+func (d *definition) checkNumber(topology string) {
+	ours := ourNames(topology)
+	number := len(ours)
+	for _, c := range d.containers {
+		if !c.ours && !c.optional {
+			number++
+		}
+	}
+	if number > mostContainers {
+		d.report.fault(d.at("ContainerDefinitions"), fmt.Sprintf("%d containers, with %s", number, strings.Join(ours, " and ")), fmt.Sprintf("want %d at most: ECS refuses more", mostContainers))
+	}
+}
+
+// checkHealthCheck refuses a container's health check that ECS refuses.
+func (d *definition) checkHealthCheck(c *container) {
+	for _, check := range d.outcomes(d.get(c.node, "HealthCheck")) {
+		path := c.path + "." + d.at("HealthCheck")
+		if _, _, isFunction := d.function(check); isFunction || !isMap(check) {
+			continue
+		}
+		for _, f := range []struct {
+			name        string
+			least, most int
+		}{{"Interval", 5, 300}, {"Timeout", 2, 60}, {"Retries", 1, 10}, {"StartPeriod", 0, 300}} {
+			if value, known := d.integer(d.get(check, f.name)); known && (value < f.least || value > f.most) {
+				d.report.fault(path+"."+d.at(f.name), strconv.Itoa(value), fmt.Sprintf("want %d to %d: ECS takes no other", f.least, f.most))
+			}
+		}
+		command := d.get(check, "Command")
+		_, _, isFunction := d.function(command)
+		switch first := d.first(check, "Command"); {
+		case isFunction || isList(command) && len(command.Content) > 0 && (first == "" || slices.Contains([]string{"CMD", "CMD-SHELL", "NONE"}, first)):
+		case command == nil && c.ours: // it is set
+		default:
+			d.report.fault(path+"."+d.at("Command"), show(command), "want a list that begins with CMD, CMD-SHELL or NONE")
+		}
+	}
+}
+
 // checkDependencies refuses what ECS refuses, and what would wait for ever. To
 // come are containers that will be there.
 func (d *definition) checkDependencies(c *container, toCome []string) {
@@ -353,6 +409,13 @@ func (d *definition) checkDependencies(c *container, toCome []string) {
 		_, known := d.text(node)
 		condition, _ := d.text(d.get(item, "Condition"))
 		on := d.find(d.key(node))
+		if all := []string{"START", "COMPLETE", "SUCCESS", "HEALTHY"}; condition != "" && !slices.Contains(all, condition) {
+			d.report.fault(path+"."+d.at("Condition"), strconv.Quote(condition), "want one of "+strings.Join(all, ", "))
+			return
+		}
+		if slices.Contains(toCome, d.key(node)) {
+			d.checkDependencyOnOurs(d.key(node), condition, path+"."+d.at("Condition"))
+		}
 		switch {
 		case on == nil:
 			allKnown := known && !slices.ContainsFunc(d.containers, func(c *container) bool { return !c.known })
@@ -366,6 +429,20 @@ func (d *definition) checkDependencies(c *container, toCome []string) {
 			d.report.fault(path+"."+d.at("Condition"), "HEALTHY of "+on.name+", which has no health check of its own", "give it one, or want START: with that of ecsmesh it is healthy only once the whole service is, which may need "+c.name)
 		}
 	})
+}
+
+// checkDependencyOnOurs refuses what no container of ours ever is.
+func (d *definition) checkDependencyOnOurs(name, condition, path string) {
+	exits := name == initContainer || name == discoverContainer
+	ends := condition == "SUCCESS" || condition == "COMPLETE"
+	switch {
+	case exits && condition == "HEALTHY":
+		d.report.fault(path, "HEALTHY of "+name, "want SUCCESS: that container exits when its work is done, and has no health check")
+	case !exits && ends:
+		d.report.fault(path, condition+" of "+name, "want HEALTHY or START: that container runs as long as the task, and ECS lets nothing wait for the end of one whose end is the task's")
+	case name == clientContainer && condition == "HEALTHY":
+		d.report.fault(path, "HEALTHY of "+name, "want START: that container has no health check")
+	}
 }
 
 // checkCommand is the command of a container's health check.

@@ -42,6 +42,17 @@ func (l lookup) branches(node *yaml.Node) (condition string, yes, no *yaml.Node,
 	return argument.Content[0].Value, argument.Content[1], argument.Content[2], true
 }
 
+// outcomes are the values that one may have.
+func (l lookup) outcomes(node *yaml.Node) []*yaml.Node {
+	if node == nil || l.isNoValue(node) {
+		return nil
+	}
+	if _, yes, no, ok := l.branches(node); ok {
+		return append(l.outcomes(yes), l.outcomes(no)...)
+	}
+	return []*yaml.Node{node}
+}
+
 // parameter is the value of a template's parameter.
 func (l lookup) parameter(name string) (string, bool) {
 	value, ok := l.parameters[name]

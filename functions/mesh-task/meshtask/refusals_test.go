@@ -1,6 +1,7 @@
 package meshtask_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -19,6 +20,15 @@ Memory: "512"
 const app = "ContainerDefinitions: [{Name: web, Image: web:1, PortMappings: [{ContainerPort: 8080}]}]\n"
 
 const web = "{service: web, port: 8080}"
+
+// sidecars are containers, as many as asked for.
+func sidecars(number int) []string {
+	var found []string
+	for i := range number {
+		found = append(found, fmt.Sprintf("{Name: side%d, Image: s}", i))
+	}
+	return found
+}
 
 func TestRefusals(t *testing.T) {
 	for _, test := range []struct {
@@ -128,6 +138,23 @@ func TestRefusals(t *testing.T) {
 		{"ours under a condition", small + "ContainerDefinitions: [!If [A, {Name: envoy, Cpu: 64}, !Ref AWS::NoValue], {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0]: found "envoy" under a condition; want it without one`}},
 		{"what another topology has", small + "ContainerDefinitions: [{Name: consul-client, Cpu: 64}, {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0].Name: found "consul-client"; remove this container: the topology direct has none of that name`}},
 		{"a list that is a function", small + "ContainerDefinitions: [{Name: web, Image: w, MountPoints: !FindInMap [A, B, C]}]", web, []string{"MountPoints: found {\"Fn::FindInMap\":[\"A\",\"B\",\"C\"]}; want a list, since something is added to it"}},
+		{"more containers than ECS takes", small + "ContainerDefinitions: [{Name: web, Image: w}, " + strings.Join(sidecars(8), ", ") + "]", web, []string{"ContainerDefinitions: found 11 containers, with ecsmesh-init and envoy; want 10 at most: ECS refuses more"}},
+		{"a name that is taken under a condition", small + "ContainerDefinitions: [{Name: web, Image: w}, !If [C, {Name: web, Image: v}, !Ref AWS::NoValue]]", web, []string{`ContainerDefinitions[1].Name: found "web"; want a name of its own: ContainerDefinitions[0] has the same`}},
+		{"a container without an image", small + "ContainerDefinitions: [{Name: web, Image: w}, {Name: ecs-mesh-init, Cpu: 5}]", web, []string{
+			"ContainerDefinitions[1].Image: found nothing; want the image of ecs-mesh-init; only a container of ecsmesh's may be without, to have something set in it: ecsmesh-init, envoy",
+		}},
+		{"conditions that never hold of ours", small + "ContainerDefinitions: [{Name: web, Image: w}, {Name: m, Image: m, Essential: false, DependsOn: [{ContainerName: ecsmesh-init, Condition: HEALTHY}, {ContainerName: envoy, Condition: SUCCESS}, {ContainerName: web, Condition: HEALTHLY}]}]", web, []string{
+			"ContainerDefinitions[1].DependsOn[0].Condition: found HEALTHY of ecsmesh-init; want SUCCESS", "ContainerDefinitions[1].DependsOn[1].Condition: found SUCCESS of envoy; want HEALTHY or START",
+			`ContainerDefinitions[1].DependsOn[2].Condition: found "HEALTHLY"; want one of START, COMPLETE, SUCCESS, HEALTHY`,
+		}},
+		{"the health of a Consul client", small + "ContainerDefinitions: [{Name: web, Image: w, DependsOn: [{ContainerName: consul-client, Condition: HEALTHY}]}]", "{service: web, port: 8080, topology: client-agent}", []string{"ContainerDefinitions[0].DependsOn[0].Condition: found HEALTHY of consul-client; want START"}},
+		{"health checks that ECS refuses", small + "ContainerDefinitions: [{Name: envoy, HealthCheck: {Interval: 1, Timeout: 90, Retries: 11, StartPeriod: 301}}, {Name: web, Image: w, HealthCheck: {Command: 'CMD-SHELL true'}}, {Name: b, Image: b, HealthCheck: !If [C, {Command: [curl, localhost]}, {}]}]", web, []string{
+			"ContainerDefinitions[0].HealthCheck.Interval: found 1; want 5 to 300", "ContainerDefinitions[0].HealthCheck.Timeout: found 90; want 2 to 60",
+			"ContainerDefinitions[0].HealthCheck.Retries: found 11; want 1 to 10", "ContainerDefinitions[0].HealthCheck.StartPeriod: found 301; want 0 to 300",
+			`ContainerDefinitions[1].HealthCheck.Command: found "CMD-SHELL true"; want a list that begins with CMD, CMD-SHELL or NONE`,
+			"ContainerDefinitions[2].HealthCheck.Command: found a list; want a list that begins with CMD", "ContainerDefinitions[2].HealthCheck.Command: found nothing; want a list",
+		}},
+		{"too soon an end of the start", small + "ContainerDefinitions: [{Name: ecsmesh-init, StartTimeout: 10}, {Name: web, Image: w}]", web, []string{"ContainerDefinitions[0].StartTimeout: found 10; want more than 10 seconds: ecsmesh-init gives up so much sooner than ECS"}},
 		{"a field twice", small + "ContainerDefinitions: [{Name: web, Image: w, Image: v}]", web, []string{"ContainerDefinitions[0].Image: found the field twice in the task definition; keep one of them"}},
 		{"a merge key", small + "ContainerDefinitions: [&a {Name: web, Image: w}, {<<: *a, Name: b}]", web, []string{"read the task definition: YAML's merge key << is nothing that CloudFormation or ECS knows"}},
 	} {

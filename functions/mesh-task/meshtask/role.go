@@ -74,17 +74,6 @@ func (e *expansion) role() {
 	}
 }
 
-// outcomes are the values that one may have.
-func (e *expansion) outcomes(node *yaml.Node) []*yaml.Node {
-	if node == nil || e.isNoValue(node) {
-		return nil
-	}
-	if _, yes, no, ok := e.branches(node); ok {
-		return append(e.outcomes(yes), e.outcomes(no)...)
-	}
-	return []*yaml.Node{node}
-}
-
 func (e *expansion) allow(sid, action string, resources []any, condition map[string]any) {
 	var each []any
 	for _, resource := range resources {
