@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -178,6 +179,38 @@ func (b *block) readUpstreams(upstreams *yaml.Node, settings map[string]*yaml.No
 	settings["proxy"] = proxy
 }
 
+// leastRefresh is the least that ecsmesh-init check -refresh takes.
+const leastRefresh = time.Second
+
+// logFields are those of a container's log configuration.
+var logFields = []string{"LogDriver", "Options", "SecretOptions"}
+
+// readLogConfiguration reads one in either form's names.
+func (b *block) readLogConfiguration(value *yaml.Node, look lookup, report *report) {
+	if value == nil {
+		return
+	}
+	if !isMap(value) {
+		report.fault("EcsMesh.logConfiguration", show(value), "want an object as a container's log configuration")
+		return
+	}
+	b.logConfiguration = bare(value)
+	if _, _, isFunction := look.function(value); isFunction {
+		return
+	}
+	driver := false
+	for i := 0; i+1 < len(value.Content); i += 2 {
+		name := value.Content[i].Value
+		driver = driver || strings.EqualFold(name, "LogDriver") && !isNull(value.Content[i+1])
+		if !slices.ContainsFunc(logFields, func(known string) bool { return strings.EqualFold(known, name) }) {
+			report.fault("EcsMesh.logConfiguration."+name, "an unknown field", "remove it, or use one of "+strings.Join(logFields, ", "))
+		}
+	}
+	if !driver {
+		report.fault("EcsMesh.logConfiguration."+look.at("LogDriver"), "nothing", "want the driver, such as awslogs")
+	}
+}
+
 // readTaskFields reads what is about the task definition itself.
 func (b *block) readTaskFields(given map[string]*yaml.Node, look lookup, report *report) {
 	if topology := given["topology"]; topology != nil {
@@ -206,13 +239,12 @@ func (b *block) readTaskFields(given map[string]*yaml.Node, look lookup, report 
 		}
 		*f.into = bare(value)
 	}
-	if value := given["logConfiguration"]; value != nil {
-		if !isMap(value) {
-			report.fault("EcsMesh.logConfiguration", show(value), "want an object as a container's log configuration")
-		} else {
-			b.logConfiguration = bare(value)
+	if found, known := look.text(b.refreshInterval); known {
+		if interval, err := time.ParseDuration(found); err != nil || interval < leastRefresh {
+			report.fault("EcsMesh.refreshInterval", show(b.refreshInterval), fmt.Sprintf("want a time such as 30s or 1m, %s at the least", leastRefresh))
 		}
 	}
+	b.readLogConfiguration(given["logConfiguration"], look, report)
 	if value := given["taskRole"]; value != nil {
 		found, _ := look.text(value)
 		if b.roleIsReady = found == roleNone; found != roleAdd && found != roleNone {

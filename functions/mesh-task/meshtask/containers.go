@@ -139,10 +139,16 @@ func hasLines(node *yaml.Node) bool {
 // add puts an item at the end of a list, in both branches of one that depends on
 // a condition.
 func (e *expansion) add(node *yaml.Node, list string, item *yaml.Node) {
-	e.set(node, list, e.longer(e.get(node, list), list, item))
+	path := e.at(list)
+	for _, c := range e.definition.containers {
+		if c.node == node {
+			path = c.path + "." + path
+		}
+	}
+	e.set(node, list, e.longer(e.get(node, list), path, item))
 }
 
-func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.Node {
+func (e *expansion) longer(list *yaml.Node, path string, item *yaml.Node) *yaml.Node {
 	if list == nil || e.isNoValue(list) || isList(list) && len(list.Content) == 0 {
 		style := yaml.FlowStyle
 		if item.Style&yaml.FlowStyle == 0 {
@@ -152,7 +158,7 @@ func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.
 	}
 	if _, yes, no, ok := e.branches(list); ok {
 		_, argument, _ := e.function(list)
-		items := []*yaml.Node{argument.Content[0], e.longer(yes, name, item), e.longer(no, name, clone(item))}
+		items := []*yaml.Node{argument.Content[0], e.longer(yes, path, item), e.longer(no, path, clone(item))}
 		if list.Kind == yaml.SequenceNode {
 			list.Content = items
 		} else {
@@ -161,7 +167,7 @@ func (e *expansion) longer(list *yaml.Node, name string, item *yaml.Node) *yaml.
 		return list
 	}
 	if _, _, isFunction := e.function(list); isFunction || !isList(list) {
-		e.report.fault(e.at(name), show(list), "want a list, since something is added to it")
+		e.report.fault(path, show(list), "want a list, since something is added to it")
 		return list
 	}
 	list.Content = append(list.Content, item)
@@ -451,7 +457,7 @@ func without(node *yaml.Node, names ...string) {
 // cased gives the names of a log configuration the form of the definition.
 func (e *expansion) cased(logs *yaml.Node) *yaml.Node {
 	for i := 0; i+1 < len(logs.Content); i += 2 {
-		for _, name := range []string{"LogDriver", "Options", "SecretOptions"} {
+		for _, name := range logFields {
 			if strings.EqualFold(logs.Content[i].Value, name) {
 				logs.Content[i].Value = e.at(name)
 			}
@@ -576,7 +582,8 @@ func (e *expansion) attach(c *container) {
 func (e *expansion) checkMountPath(c *container) {
 	dir := strings.TrimSuffix(e.key(e.bootstrapDir()), "/")
 	e.each(e.get(c.node, "MountPoints"), c.path+"."+e.at("MountPoints"), func(item *yaml.Node, path string, _ bool) {
-		if at := e.get(item, "ContainerPath"); strings.TrimSuffix(e.key(at), "/") == dir {
+		// Below it, too: nothing can be mounted in what is read-only.
+		if at := e.get(item, "ContainerPath"); strings.HasPrefix(strings.TrimSuffix(e.key(at), "/")+"/", dir+"/") {
 			e.report.fault(path+"."+e.at("ContainerPath"), show(at), "want another path, or another bootstrapDir: ecsmesh's volume is mounted there")
 		}
 	})

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"ecsmesh/functions/mesh-task/meshtask"
+	"ecsmesh/initcontainer/check"
 )
 
 // small is a definition that is good, but for what a test puts into it.
@@ -137,7 +139,7 @@ func TestRefusals(t *testing.T) {
 		}},
 		{"ours under a condition", small + "ContainerDefinitions: [!If [A, {Name: envoy, Cpu: 64}, !Ref AWS::NoValue], {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0]: found "envoy" under a condition; want it without one`}},
 		{"what another topology has", small + "ContainerDefinitions: [{Name: consul-client, Cpu: 64}, {Name: web, Image: w}]", web, []string{`ContainerDefinitions[0].Name: found "consul-client"; remove this container: the topology direct has none of that name`}},
-		{"a list that is a function", small + "ContainerDefinitions: [{Name: web, Image: w, MountPoints: !FindInMap [A, B, C]}]", web, []string{"MountPoints: found {\"Fn::FindInMap\":[\"A\",\"B\",\"C\"]}; want a list, since something is added to it"}},
+		{"a list that is a function", small + "ContainerDefinitions: [{Name: web, Image: w, MountPoints: !FindInMap [A, B, C]}]", web, []string{"ContainerDefinitions[0].MountPoints: found {\"Fn::FindInMap\":[\"A\",\"B\",\"C\"]}; want a list, since something is added to it"}},
 		{"more containers than ECS takes", small + "ContainerDefinitions: [{Name: web, Image: w}, " + strings.Join(sidecars(8), ", ") + "]", web, []string{"ContainerDefinitions: found 11 containers, with ecsmesh-init and envoy; want 10 at most: ECS refuses more"}},
 		{"a name that is taken under a condition", small + "ContainerDefinitions: [{Name: web, Image: w}, !If [C, {Name: web, Image: v}, !Ref AWS::NoValue]]", web, []string{`ContainerDefinitions[1].Name: found "web"; want a name of its own: ContainerDefinitions[0] has the same`}},
 		{"a container without an image", small + "ContainerDefinitions: [{Name: web, Image: w}, {Name: ecs-mesh-init, Cpu: 5}]", web, []string{
@@ -155,6 +157,12 @@ func TestRefusals(t *testing.T) {
 			"ContainerDefinitions[2].HealthCheck.Command: found a list; want a list that begins with CMD", "ContainerDefinitions[2].HealthCheck.Command: found nothing; want a list",
 		}},
 		{"too soon an end of the start", small + "ContainerDefinitions: [{Name: ecsmesh-init, StartTimeout: 10}, {Name: web, Image: w}]", web, []string{"ContainerDefinitions[0].StartTimeout: found 10; want more than 10 seconds: ecsmesh-init gives up so much sooner than ECS"}},
+		{"a refresh that is no time", small + app, "{service: web, port: 8080, refreshInterval: 30}", []string{"EcsMesh.refreshInterval: found 30; want a time such as 30s or 1m, 1s at the least"}},
+		{"too short a refresh", small + app, "{service: web, port: 8080, refreshInterval: 10ms}", []string{`EcsMesh.refreshInterval: found "10ms"; want a time such as 30s`}},
+		{"a log configuration with a mistake", small + app, "{service: web, port: 8080, logConfiguration: {logDrivr: awslogs, options: {}}}", []string{
+			"EcsMesh.logConfiguration.logDrivr: found an unknown field; remove it, or use one of LogDriver, Options, SecretOptions", "EcsMesh.logConfiguration.LogDriver: found nothing; want the driver",
+		}},
+		{"a mount within ours", small + "Volumes: [{Name: v}]\nContainerDefinitions: [{Name: web, Image: w, MountPoints: [{SourceVolume: v, ContainerPath: /ecsmesh/cache}]}]", web, []string{`ContainerDefinitions[0].MountPoints[0].ContainerPath: found "/ecsmesh/cache"; want another path`}},
 		{"a field twice", small + "ContainerDefinitions: [{Name: web, Image: w, Image: v}]", web, []string{"ContainerDefinitions[0].Image: found the field twice in the task definition; keep one of them"}},
 		{"a merge key", small + "ContainerDefinitions: [&a {Name: web, Image: w}, {<<: *a, Name: b}]", web, []string{"read the task definition: YAML's merge key << is nothing that CloudFormation or ECS knows"}},
 	} {
@@ -177,6 +185,15 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a definition that is refused was changed:\n%s", dump(t, definition))
 			}
 		})
+	}
+}
+
+func TestTheLeastRefreshIsThatOfTheCheck(t *testing.T) {
+	for interval, taken := range map[time.Duration]bool{check.LeastRefresh: true, check.LeastRefresh - 1: false} {
+		_, err := meshtask.Expand(parse(t, small+app), parse(t, "{service: web, port: 8080, refreshInterval: "+interval.String()+"}"), meshtask.CloudFormation, meshtask.Defaults{InitImage: "init:1"}, nil)
+		if (err == nil) != taken {
+			t.Errorf("of %s the error is %v", interval, err)
+		}
 	}
 }
 
