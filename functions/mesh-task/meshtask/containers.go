@@ -122,7 +122,7 @@ func (e *expansion) put(node *yaml.Node, list, name string, value *yaml.Node, fi
 		if e.key(e.get(there, name)) == e.key(value) && isMap(there) {
 			found = true
 			for _, f := range fields {
-				set(there, f.name, clone(f.value))
+				renew(there, f.name, clone(f.value))
 			}
 		}
 	})
@@ -519,6 +519,9 @@ func (e *expansion) chooseWaiting() {
 			if found == 0 {
 				e.report.fault(at, show(item), "want the name of one of the application's containers: "+e.applicationNames())
 			}
+		}
+		if len(e.block.containers.Content) == 0 && !e.block.isGateway {
+			e.report.fault("EcsMesh.containers", "an empty list", "remove it, or name at least one that waits for Envoy: "+e.applicationNames())
 		}
 		for _, c := range e.waiting {
 			if e.get(c.node, "FirelensConfiguration") != nil {

@@ -66,7 +66,14 @@ func (l lookup) get(node *yaml.Node, name string) *yaml.Node {
 	return value
 }
 
-func (l lookup) set(node *yaml.Node, name string, value *yaml.Node) { set(node, l.at(name), value) }
+func (l lookup) set(node *yaml.Node, name string, value *yaml.Node) { renew(node, l.at(name), value) }
+
+// renew sets a field, and leaves it written as it is where it says the same.
+func renew(node *yaml.Node, name string, value *yaml.Node) {
+	if there := get(node, name); there == nil || compact(long(there)) != compact(long(value)) {
+		set(node, name, value)
+	}
+}
 
 func (l lookup) field(name string, value *yaml.Node) field { return field{l.at(name), value} }
 
@@ -480,6 +487,18 @@ func (d *definition) switchesOff(c *container) bool {
 // hasOwnCheck tells whether a container has a health check that is its own.
 func (d *definition) hasOwnCheck(c *container) bool {
 	return d.get(c.node, "HealthCheck") != nil && !d.isMeshCheck(c) && !d.switchesOff(c)
+}
+
+// mayLackCheck tells whether a container has a health check under some
+// conditions alone.
+func (d *definition) mayLackCheck(c *container) bool {
+	check := d.get(c.node, "HealthCheck")
+	if _, _, _, ok := d.branches(check); !ok {
+		return false
+	}
+	return d.anyBranch(check, func(branch *yaml.Node) bool {
+		return d.isNoValue(branch) || isMap(branch) && d.first(branch, "Command") == "NONE"
+	})
 }
 
 // checkMemory refuses what ECS refuses, and tells where nothing is left for

@@ -122,6 +122,35 @@ func TestWhatIsSetBesideStays(t *testing.T) {
 	}
 }
 
+// TestAHealthCheckUnderAConditionIsNotTold: where it isn't there, the service
+// would never be healthy.
+func TestAHealthCheckUnderAConditionIsNotTold(t *testing.T) {
+	for _, none := range []string{"!Ref AWS::NoValue", "{Command: [NONE]}", "!If [D, {Command: [CMD, 'false']}, !Ref AWS::NoValue]"} {
+		definition := small + "ContainerDefinitions: [{Name: web, Image: w, HealthCheck: !If [C, {Command: [CMD, 'true']}, " + none + "]}]"
+		node, result := expand(t, definition, web, meshtask.Defaults{InitImage: "init:1"})
+		found := settings(t, container(t, asJSON(t, node), "ecsmesh-init")).(map[string]any)["healthSyncContainers"]
+		if found != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "The health of the container web is not told to Consul, since it hasn't always a health check") {
+			t.Errorf("with %s it syncs %v, and the notes are %q", none, found, result.Notes)
+		}
+	}
+	node, _ := expand(t, small+"ContainerDefinitions: [{Name: web, Image: w, HealthCheck: !If [C, {Command: [CMD, 'true']}, {Command: [CMD, 'false']}]}]", web, meshtask.Defaults{InitImage: "init:1"})
+	if found := settings(t, container(t, asJSON(t, node), "ecsmesh-init")).(map[string]any)["healthSyncContainers"]; !cmp.Equal(found, []any{"web"}) {
+		t.Errorf("with a check in either case it syncs %v", found)
+	}
+}
+
+// TestFunctionsStayAsTheyAreWritten: a tag anywhere in the definition doesn't
+// have ours written anew.
+func TestFunctionsStayAsTheyAreWritten(t *testing.T) {
+	block := "{service: web, port: {Ref: Port}}"
+	node, _ := expand(t, small+app, block, meshtask.Defaults{InitImage: "init:1"})
+	first := dump(t, node) + "TaskRoleArn: !GetAtt Role.Arn\n"
+	node, _ = expand(t, first, block, meshtask.Defaults{InitImage: "init:1"})
+	if diff := cmp.Diff(dump(t, parse(t, first)), dump(t, node)); diff != "" {
+		t.Errorf("it changed (-first +second):\n%s", diff)
+	}
+}
+
 // TestADescribedMeshTaskStays expands what describe-task-definition makes of an
 // expanded definition.
 func TestADescribedMeshTaskStays(t *testing.T) {

@@ -42,6 +42,15 @@ func (l lookup) branches(node *yaml.Node) (condition string, yes, no *yaml.Node,
 	return argument.Content[0].Value, argument.Content[1], argument.Content[2], true
 }
 
+// anyBranch tells whether one of the outcomes of a value, those that leave it out
+// among them, is something.
+func (l lookup) anyBranch(node *yaml.Node, is func(*yaml.Node) bool) bool {
+	if _, yes, no, ok := l.branches(node); ok {
+		return l.anyBranch(yes, is) || l.anyBranch(no, is)
+	}
+	return is(node)
+}
+
 // outcomes are the values that one may have.
 func (l lookup) outcomes(node *yaml.Node) []*yaml.Node {
 	if node == nil || l.isNoValue(node) {

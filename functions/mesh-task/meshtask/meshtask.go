@@ -237,7 +237,7 @@ func (e *expansion) missing(ours []*yaml.Node) []*yaml.Node {
 func (e *expansion) tell() {
 	d := e.definition
 	if e.logConfiguration() == nil {
-		e.report.note("ecsmesh's containers have no log configuration, since the application has none: when a task doesn't start, the log of ecsmesh-init says why.")
+		e.report.note("ecsmesh's containers have no log configuration, since neither the application nor EcsMesh.logConfiguration has one: when a task doesn't start, the log of ecsmesh-init says why.")
 	}
 	if port, known := e.integer(get(get(e.block.settings, "service"), "port")); known && port != 0 {
 		mapped, is := false, false

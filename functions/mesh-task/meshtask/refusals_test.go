@@ -163,6 +163,10 @@ func TestRefusals(t *testing.T) {
 			"EcsMesh.logConfiguration.logDrivr: found an unknown field; remove it, or use one of LogDriver, Options, SecretOptions", "EcsMesh.logConfiguration.LogDriver: found nothing; want the driver",
 		}},
 		{"a mount within ours", small + "Volumes: [{Name: v}]\nContainerDefinitions: [{Name: web, Image: w, MountPoints: [{SourceVolume: v, ContainerPath: /ecsmesh/cache}]}]", web, []string{`ContainerDefinitions[0].MountPoints[0].ContainerPath: found "/ecsmesh/cache"; want another path`}},
+		{"nobody who waits", small + app, "{service: web, port: 8080, containers: []}", []string{"EcsMesh.containers: found an empty list; remove it, or name at least one that waits for Envoy: there are web"}},
+		{"the health of who has a check at times", small + "ContainerDefinitions: [{Name: web, Image: w, HealthCheck: !If [C, {Command: [CMD, 'true']}, !Ref AWS::NoValue]}]", "{service: web, port: 8080, healthSyncContainers: [web]}", []string{
+			`EcsMesh.healthSyncContainers[0]: found "web"; remove it, or give the container a health check under every condition`,
+		}},
 		{"a field twice", small + "ContainerDefinitions: [{Name: web, Image: w, Image: v}]", web, []string{"ContainerDefinitions[0].Image: found the field twice in the task definition; keep one of them"}},
 		{"a merge key", small + "ContainerDefinitions: [&a {Name: web, Image: w}, {<<: *a, Name: b}]", web, []string{"read the task definition: YAML's merge key << is nothing that CloudFormation or ECS knows"}},
 	} {

@@ -32,6 +32,8 @@ func (e *expansion) complete() {
 		case !e.definition.essential(c) || !e.definition.hasOwnCheck(c):
 		case checks[c.key]:
 			e.report.note("The health of the container %s is not told to Consul, since a check of the service has the same name.", c.name)
+		case e.definition.mayLackCheck(c):
+			e.report.note("The health of the container %s is not told to Consul, since it hasn't always a health check; where it has none, ECS doesn't wait until Consul sends requests to the task.", c.name)
 		case c.optional:
 			e.report.note("The health of the container %s is not told to Consul, since it isn't always there: name it in healthSyncContainers, if it shall be.", c.name)
 		default:
@@ -55,6 +57,8 @@ func (e *expansion) checkSynced(given *yaml.Node) {
 			if known && !slices.ContainsFunc(e.definition.containers, func(c *container) bool { return !c.known }) && !slices.Contains(ourNames(e.block.topology), e.key(item)) {
 				e.report.fault(path, show(item), "want the name of a container that has a health check: "+e.applicationNames())
 			}
+		case e.definition.mayLackCheck(c):
+			e.report.fault(path, show(item), "remove it, or give the container a health check under every condition: it is never healthy without")
 		case c.ours || e.definition.hasOwnCheck(c):
 		case !slices.Contains(e.waiting, c) || !e.definition.essential(c) || e.definition.switchesOff(c):
 			e.report.fault(path, show(item), "remove it, or give the container a health check: it is never healthy without")
