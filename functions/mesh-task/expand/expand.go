@@ -182,13 +182,17 @@ func takeOutTransform(template *yaml.Node) bool {
 // blockOf is what a resource says of its place in the mesh, or nil.
 func blockOf(resource *yaml.Node, in Input) (*yaml.Node, error) {
 	for _, elsewhere := range []*yaml.Node{resource, get(resource, "Properties"), get(resource, "Properties", "Metadata")} {
-		if get(elsewhere, blockKey) != nil {
-			return nil, fmt.Errorf("%s belongs into the resource's Metadata, which is beside its Properties", blockKey)
+		for name := range pairs(elsewhere) {
+			if isLikeBlockKey(name) {
+				return nil, fmt.Errorf("%s belongs into the resource's Metadata, which is beside its Properties, as %s", name, blockKey)
+			}
 		}
 	}
 	metadata := get(resource, "Metadata")
-	if found := get(metadata, lowerBlockKey); found != nil {
-		return nil, fmt.Errorf("%s in Metadata must be %s", lowerBlockKey, blockKey)
+	for name := range pairs(metadata) {
+		if name != blockKey && isLikeBlockKey(name) {
+			return nil, fmt.Errorf("%s in Metadata must be %s", name, blockKey)
+		}
 	}
 	block := get(metadata, blockKey)
 	if block != nil && in.Block != nil {
@@ -198,6 +202,28 @@ func blockOf(resource *yaml.Node, in Input) (*yaml.Node, error) {
 		block = in.Block
 	}
 	return block, nil
+}
+
+// isLikeBlockKey tells whether a name is that of the block, or that with a
+// mistake, which would leave a task out of the mesh without a word: other case or
+// separators, a letter too much, too few or wrong, or two that changed places.
+func isLikeBlockKey(name string) bool {
+	plain := strings.NewReplacer("-", "", "_", "", " ", "", ":", "").Replace(strings.ToLower(name))
+	want := strings.ToLower(blockKey)
+	same := 0 // letters at the begin
+	for same < len(plain) && same < len(want) && plain[same] == want[same] {
+		same++
+	}
+	a, b := plain[same:], want[same:]
+	switch len(a) - len(b) {
+	case 0:
+		return len(a) == 0 || a[1:] == b[1:] || len(a) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
+	case 1:
+		return a[1:] == b
+	case -1:
+		return b[1:] == a
+	}
+	return false
 }
 
 func blockExample(service string) string {

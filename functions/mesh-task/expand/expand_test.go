@@ -361,10 +361,14 @@ func TestRefusals(t *testing.T) {
 		in     expand.Input
 		want   []string
 	}{
-		"no task definition":  {"Resources: {Log: {Type: AWS::Logs::LogGroup}}", expand.Input{}, []string{"the template has no AWS::ECS::TaskDefinition"}},
-		"no block":            {"Resources:\n  A:" + plain + "  B:" + plain, expand.Input{}, []string{"no task definition is a mesh task yet (A, B)", "Metadata:\n    EcsMesh:\n      service: web\n      port: 8080"}},
-		"a misplaced block":   {"Resources:\n  A:\n    EcsMesh: {service: web}" + plain, expand.Input{}, []string{"A: EcsMesh belongs into the resource's Metadata"}},
-		"a misspelt block":    {"Resources:\n  A:\n    Metadata: {ecsMesh: {service: web}}" + plain, expand.Input{}, []string{"A: ecsMesh in Metadata must be EcsMesh"}},
+		"no task definition": {"Resources: {Log: {Type: AWS::Logs::LogGroup}}", expand.Input{}, []string{"the template has no AWS::ECS::TaskDefinition"}},
+		"no block":           {"Resources:\n  A:" + plain + "  B:" + plain, expand.Input{}, []string{"no task definition is a mesh task yet (A, B)", "Metadata:\n    EcsMesh:\n      service: web\n      port: 8080"}},
+		"a misplaced block":  {"Resources:\n  A:\n    EcsMesh: {service: web}" + plain, expand.Input{}, []string{"A: EcsMesh belongs into the resource's Metadata"}},
+		"a misspelt block":   {"Resources:\n  A:\n    Metadata: {ecsMesh: {service: web}}" + plain, expand.Input{}, []string{"A: ecsMesh in Metadata must be EcsMesh"}},
+		"a block with a mistake beside a good one": {
+			"Resources:\n  Good:" + task + "  A:\n    Metadata: {ECSMesh: {}}" + plain + "  B:\n    Metadata: {ecs-mesh: {}}" + plain + "  C:\n    Metadata: {EscMesh: {}}" + plain + "  D:\n    Metadata: {EcsMeshh: {}}" + plain + "  E:\n    Metadata: {EcMesh: {}}" + plain, expand.Input{},
+			[]string{"A: ECSMesh in Metadata must be EcsMesh", "B: ecs-mesh in Metadata must be EcsMesh", "C: EscMesh in Metadata must be EcsMesh", "D: EcsMeshh in Metadata must be EcsMesh", "E: EcMesh in Metadata must be EcsMesh"},
+		},
 		"a block for several": {"Resources:\n  A:" + task, expand.Input{Block: block(t, "{service: a}")}, []string{"none can be given beside it"}},
 		"faults of two tasks": {
 			"Resources:\n  A:" + strings.Replace(task, "port: 8080", "port: 80800", 1) + "  B:" + strings.Replace(task, "NetworkMode: awsvpc", "NetworkMode: host", 1), expand.Input{},
@@ -412,6 +416,16 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Other Metadata is nobody's mistake.
+func TestOtherMetadataIsNoBlock(t *testing.T) {
+	for _, name := range []string{"AppMesh", "cfn-lint", "Mesh", "Ecs", "EcsMeshTask", "AWS::CloudFormation::Designer"} {
+		plain := strings.Replace(task, "    Metadata: {EcsMesh: {service: web, port: 8080}}\n", "    Metadata: {'"+name+"': {service: web}}\n", 1)
+		if _, report, err := run(t, "Resources:\n  Good:"+task+"  Other:"+plain, expand.Input{}); err != nil || !slices.Equal(report.Tasks, []string{"Good"}) {
+			t.Errorf("with Metadata %s the tasks are %v, and the error is %v", name, report.Tasks, err)
+		}
 	}
 }
 
