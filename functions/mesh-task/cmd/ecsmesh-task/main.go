@@ -2,11 +2,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
@@ -106,6 +109,10 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 		fmt.Fprintf(stderr, "ecsmesh-task: %v\n", err)
 		return exitUsage
 	}
+	if err := s.checkParameters(read.Root); err != nil {
+		fmt.Fprintf(stderr, "ecsmesh-task: %s: %v\n", s.name(), err)
+		return exitUsage
+	}
 	report, err := expand.Document(read.Root, s.in)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
@@ -158,6 +165,15 @@ func parse(args []string, getenv func(string) string) (settings, error) {
 		return s, err
 	}
 	d.TLS, d.Login = d.CAParameter != "", d.LoginMethod != ""
+	for _, f := range []struct{ name, value, with, needed string }{
+		{"-ca-secret-arn", d.CASecretARN, "-ca-parameter", d.CAParameter},
+		{"-tls-server-name", d.TLSServerName, "-ca-parameter", d.CAParameter},
+		{"-login-server-id", d.LoginServerID, "-login-method", d.LoginMethod},
+	} {
+		if f.value != "" && f.needed == "" {
+			return s, fmt.Errorf("%s means nothing without %s", f.name, f.with)
+		}
+	}
 	switch rest := flags.Args(); {
 	case len(rest) > 1:
 		return s, fmt.Errorf("there is more than one file: %s (flags come before it)", strings.Join(rest, " "))
@@ -218,6 +234,34 @@ func parseFile(path string) (*document.Document, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return read, nil
+}
+
+// checkParameters refuses values that no parameter takes, such as of a mistyped
+// one.
+func (s settings) checkParameters(root *yaml.Node) error {
+	if len(s.in.Parameters) == 0 || root.Kind != yaml.MappingNode {
+		return nil
+	}
+	var declared []string
+	template := false
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		switch root.Content[i].Value {
+		case "containerDefinitions", "taskDefinition":
+			return errors.New("-parameter is for a template's parameters, and this is none")
+		case "Resources":
+			template = true
+		case "Parameters":
+			for j := 0; j+1 < len(root.Content[i+1].Content); j += 2 {
+				declared = append(declared, root.Content[i+1].Content[j].Value)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.in.Parameters)) {
+		if template && !slices.Contains(declared, name) && !strings.HasPrefix(name, "AWS::") {
+			return fmt.Errorf("-parameter %s: the template has no such parameter, but %s", name, cmp.Or(strings.Join(declared, ", "), "none at all"))
+		}
+	}
+	return nil
 }
 
 func (s settings) print(stdout io.Writer, read *document.Document) error {
