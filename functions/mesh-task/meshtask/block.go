@@ -156,27 +156,48 @@ func (b *block) readUpstreams(upstreams *yaml.Node, settings map[string]*yaml.No
 		report.fault("EcsMesh.upstreams", show(upstreams), "proxy.upstreams says it as well; keep one of them")
 		return
 	}
-	list := bare(upstreams)
-	if _, _, isFunction = look.function(upstreams); isMap(upstreams) && !isFunction {
-		list = flow()
-		list.Style = 0
-		for i := 0; i+1 < len(upstreams.Content); i += 2 {
-			name, value := upstreams.Content[i].Value, upstreams.Content[i+1]
-			upstream := mapping(field{"destinationName", text(name)})
-			at := fmt.Sprintf("proxy.upstreams[%d]", len(list.Content))
-			if _, _, isFunction := look.function(value); isMap(value) && !isFunction {
-				upstream.Content = append(upstream.Content, bare(value).Content...)
-			} else {
-				set(upstream, "localBindPort", bare(value))
-				b.moved = append(b.moved, move{at + ".localBindPort", "upstreams." + name})
-			}
-			b.moved = append(b.moved, move{at, "upstreams." + name})
-			list.Content = append(list.Content, upstream)
-		}
-	}
+	list := b.longUpstreams(bare(upstreams), look, true)
 	b.moved = append(b.moved, move{"proxy.upstreams", "upstreams"})
 	set(proxy, "upstreams", list)
 	settings["proxy"] = proxy
+}
+
+// longUpstreams is the list of upstreams that a short map stands for, in each
+// branch of a choice. Only where there is no choice do faults name them by it.
+func (b *block) longUpstreams(upstreams *yaml.Node, look lookup, sole bool) *yaml.Node {
+	if _, yes, no, ok := look.branches(upstreams); ok {
+		_, argument, _ := look.function(upstreams)
+		items := []*yaml.Node{argument.Content[0], b.longUpstreams(yes, look, false), b.longUpstreams(no, look, false)}
+		if upstreams.Kind == yaml.SequenceNode {
+			upstreams.Content = items
+		} else {
+			upstreams.Content[1].Content = items
+		}
+		return upstreams
+	}
+	if _, _, isFunction := look.function(upstreams); isFunction || !isMap(upstreams) {
+		return upstreams
+	}
+	list := flow()
+	list.Style = 0
+	for i := 0; i+1 < len(upstreams.Content); i += 2 {
+		name, value := upstreams.Content[i].Value, upstreams.Content[i+1]
+		upstream := mapping(field{"destinationName", text(name)})
+		at := fmt.Sprintf("proxy.upstreams[%d]", len(list.Content))
+		if _, _, isFunction := look.function(value); isMap(value) && !isFunction {
+			upstream.Content = append(upstream.Content, value.Content...)
+		} else {
+			set(upstream, "localBindPort", value)
+			if sole {
+				b.moved = append(b.moved, move{at + ".localBindPort", "upstreams." + name})
+			}
+		}
+		if sole {
+			b.moved = append(b.moved, move{at, "upstreams." + name})
+		}
+		list.Content = append(list.Content, upstream)
+	}
+	return list
 }
 
 // leastRefresh is the least that ecsmesh-init check -refresh takes.

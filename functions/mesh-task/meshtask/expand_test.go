@@ -139,6 +139,32 @@ func TestAHealthCheckUnderAConditionIsNotTold(t *testing.T) {
 	}
 }
 
+// TestShortUpstreamsUnderAConditionAreThoseOfTheList, in each way that a choice is
+// written.
+func TestShortUpstreamsUnderAConditionAreThoseOfTheList(t *testing.T) {
+	for _, upstreams := range []string{"!If [C, {api: 9091, db: {localBindPort: 5432}}, !If [D, {api: 1}, !Ref AWS::NoValue]]", "{Fn::If: [C, {api: 9091, db: {localBindPort: 5432}}, {Fn::If: [D, {api: 1}, {Ref: AWS::NoValue}]}]}"} {
+		node, result := expand(t, small+app, "{service: web, port: 8080, upstreams: "+upstreams+"}", meshtask.Defaults{InitImage: "init:1"})
+		if notes := strings.Join(result.Notes, "\n"); strings.Contains(notes, "does not start") {
+			t.Errorf("the notes are %s", notes)
+		}
+		api := map[string]any{"destinationName": "api", "localBindPort": 9091.0}
+		for _, test := range []struct {
+			c, d bool
+			want any
+		}{
+			{true, false, []any{api, map[string]any{"destinationName": "db", "localBindPort": 5432.0}}},
+			{false, true, []any{map[string]any{"destinationName": "api", "localBindPort": 1.0}}},
+			{false, false, nil},
+		} {
+			decided := template{chosen: map[string]bool{"C": test.c, "D": test.d}}.value(t, asJSON(t, node))
+			found := settings(t, container(t, decided, "ecsmesh-init")).(map[string]any)["proxy"].(map[string]any)["upstreams"]
+			if diff := cmp.Diff(test.want, found); diff != "" {
+				t.Errorf("with C %v and D %v (-want +got):\n%s", test.c, test.d, diff)
+			}
+		}
+	}
+}
+
 // TestFunctionsStayAsTheyAreWritten: a tag anywhere in the definition doesn't
 // have ours written anew.
 func TestFunctionsStayAsTheyAreWritten(t *testing.T) {
