@@ -100,7 +100,7 @@ Resources:
 				list.Content = []*yaml.Node{named("first"), c[0], named("second"), named("third"), c[1], named("last")}
 			},
 			func(s string) string {
-				s = replace("      - Name:   web", "      - Name: first\n      - Name:   web")(s)
+				s = replace("      # the application\n", "      - Name: first\n      # the application\n")(s)
 				s = replace("        Essential: yes\n", "        Essential: yes\n      - Name: second\n      - Name: third\n")(s)
 				return replace("      - Name: other\n", "      - Name: other\n      - Name: last\n")(s)
 			},

@@ -166,7 +166,7 @@ func (e *editor) node(node *yaml.Node, limit int) bool {
 				if !stays {
 					return false
 				}
-				if !e.insertBefore(old[0].from, nodes, column) {
+				if !e.insertBefore(old[0], nodes, column) {
 					return false
 				}
 				continue
@@ -266,12 +266,27 @@ func (e *editor) member(m member, nodes []*yaml.Node, column int) bool {
 	return true
 }
 
-func (e *editor) insertBefore(at int, nodes []*yaml.Node, column int) bool {
+// insertBefore puts a member before the first one, and before the comment right
+// above that, which is its own.
+func (e *editor) insertBefore(first member, nodes []*yaml.Node, column int) bool {
 	text, ok := e.encode(nodes, column)
 	if !ok {
 		return false
 	}
-	e.edits = append(e.edits, edit{at, at, text + e.newline + strings.Repeat(" ", column-1)})
+	margin := strings.Repeat(" ", column-1)
+	at := first.from
+	if e.source[first.line:first.from] == margin {
+		at = first.line
+		for at > 0 {
+			above := strings.LastIndexByte(e.source[:at-1], '\n') + 1
+			if !strings.HasPrefix(e.source[above:at], margin+"#") {
+				break
+			}
+			at = above
+		}
+		at += len(margin)
+	}
+	e.edits = append(e.edits, edit{at, at, text + e.newline + margin})
 	return true
 }
 
