@@ -369,7 +369,9 @@ func TestRefusals(t *testing.T) {
 			"Resources:\n  Good:" + task + "  A:\n    Metadata: {ECSMesh: {}}" + plain + "  B:\n    Metadata: {ecs-mesh: {}}" + plain + "  C:\n    Metadata: {EscMesh: {}}" + plain + "  D:\n    Metadata: {EcsMeshh: {}}" + plain + "  E:\n    Metadata: {EcMesh: {}}" + plain, expand.Input{},
 			[]string{"A: ECSMesh in Metadata must be EcsMesh", "B: ecs-mesh in Metadata must be EcsMesh", "C: EscMesh in Metadata must be EcsMesh", "D: EcsMeshh in Metadata must be EcsMesh", "E: EcMesh in Metadata must be EcsMesh"},
 		},
-		"a block for several": {"Resources:\n  A:" + task, expand.Input{Block: block(t, "{service: a}")}, []string{"none can be given beside it"}},
+		"a block for several of a part": {"A:" + plain + "B:" + plain, expand.Input{Block: block(t, "{service: a, port: 80}")}, []string{"one block is given for several task definitions (A, B)", "give each its own"}},
+		"a misspelt block, API":         {`{"ecs-mesh": {}, ` + registration[1:], expand.Input{Block: block(t, "{service: a, port: 80}")}, []string{"ecs-mesh at the top must be ecsMesh"}},
+		"a block for several":           {"Resources:\n  A:" + task, expand.Input{Block: block(t, "{service: a}")}, []string{"none can be given beside it"}},
 		"faults of two tasks": {
 			"Resources:\n  A:" + strings.Replace(task, "port: 8080", "port: 80800", 1) + "  B:" + strings.Replace(task, "NetworkMode: awsvpc", "NetworkMode: host", 1), expand.Input{},
 			[]string{"A: ", "B: "},

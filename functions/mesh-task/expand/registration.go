@@ -66,6 +66,11 @@ func blockBeside(root *yaml.Node, in Input) (*yaml.Node, error) {
 	blocks := []*yaml.Node{in.Block}
 	for _, holder := range []*yaml.Node{root, get(root, "taskDefinition")} {
 		if holder != nil && holder.Kind == yaml.MappingNode {
+			for name := range pairs(holder) {
+				if name != blockKey && name != lowerBlockKey && isLikeBlockKey(name) {
+					return nil, fmt.Errorf("%s at the top must be %s", name, lowerBlockKey)
+				}
+			}
 			blocks = append(blocks, remove(holder, blockKey), remove(holder, lowerBlockKey))
 		}
 	}

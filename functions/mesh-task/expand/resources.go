@@ -45,6 +45,11 @@ func expandResources(s scope, in Input, r *Report) error {
 	if s.resources.Kind != yaml.MappingNode {
 		return errors.New("the template's Resources must be a mapping, of logical IDs to resources")
 	}
+	if in.Block != nil {
+		if tasks := tasksIn(s.resources); len(tasks) > 1 {
+			return fmt.Errorf("one block is given for several task definitions (%s), which can't be the same service: give each its own, in its Metadata under %s", strings.Join(tasks, ", "), blockKey)
+		}
+	}
 	before := len(r.Tasks)
 	plain, err := expandScope(s, in, r)
 	if err != nil || len(r.Tasks) > before {
@@ -55,6 +60,22 @@ func expandResources(s scope, in Input, r *Report) error {
 	}
 	return fmt.Errorf("no task definition is a mesh task yet (%s): add to each that is to be one, beside its Properties,\n%s",
 		strings.Join(plain, ", "), blockExample("web"))
+}
+
+// tasksIn are the logical IDs of the task definitions among resources.
+func tasksIn(resources *yaml.Node) []string {
+	var found []string
+	for id, resource := range pairs(resources) {
+		switch {
+		case isLoop(id):
+			if inner := body(resource); inner != nil {
+				found = append(found, tasksIn(inner)...)
+			}
+		case valueOf(get(resource, "Type")) == taskDefinitionType:
+			found = append(found, id)
+		}
+	}
+	return found
 }
 
 // expandScope also returns the logical IDs of the task definitions that are no
