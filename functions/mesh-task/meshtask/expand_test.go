@@ -139,6 +139,21 @@ func TestAHealthCheckUnderAConditionIsNotTold(t *testing.T) {
 	}
 }
 
+// TestAnotherBootstrapDirLater: who ecsmesh-init runs as stays as it is then, and
+// the note doesn't say otherwise.
+func TestAnotherBootstrapDirLater(t *testing.T) {
+	node, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"})
+	const elsewhere = "{service: web, port: 8080, bootstrapDir: /mesh}"
+	_, later := expand(t, dump(t, node), elsewhere, meshtask.Defaults{InitImage: "init:1"})
+	if notes := strings.Join(later.Notes, "\n"); strings.Contains(notes, "runs as root, since") || !strings.Contains(notes, "ecsmesh-init runs as user 101, as its User has it, so its image has to declare /mesh as that user's") {
+		t.Errorf("the notes are %s", notes)
+	}
+	_, first := expand(t, small+app, elsewhere, meshtask.Defaults{InitImage: "init:1"})
+	if notes := strings.Join(first.Notes, "\n"); !strings.Contains(notes, "ecsmesh-init runs as root, since") {
+		t.Errorf("at first the notes are %s", notes)
+	}
+}
+
 // TestShortUpstreamsUnderAConditionAreThoseOfTheList, in each way that a choice is
 // written.
 func TestShortUpstreamsUnderAConditionAreThoseOfTheList(t *testing.T) {

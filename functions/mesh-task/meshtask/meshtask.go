@@ -252,7 +252,12 @@ func (e *expansion) tell() {
 			e.report.note("The service's port %d is none of those that are mapped: %s.", port, d.mappedPorts())
 		}
 	}
-	if e.isElsewhere() {
+	user := e.get(readDefinition(d.node, e.lookup, e.report).find(initContainer).node, "User")
+	switch name, known := e.text(user); {
+	case !e.isElsewhere():
+	case !known || name != root:
+		e.report.note("ecsmesh-init runs as user %s, as its User has it, so its image has to declare %s as that user's; without User and LinuxParameters it runs as root, whom the volume belongs to.", e.name(user), e.name(e.bootstrapDir()))
+	default:
 		e.report.note("ecsmesh-init runs as root, since the volume belongs to root at bootstrapDir; at %s it belongs to user %s.", config.DefaultBootstrapDir, meshUser)
 	}
 	for _, part := range []string{"proxy", "consulClient"} {
