@@ -34,6 +34,8 @@ type block struct {
 	roleIsReady      bool
 
 	moved []move // fields that have another place in the settings
+
+	unknown int // fields that nobody knows, each of which is reported
 }
 
 // move is that the path to of the settings is the path from of the block.
@@ -77,6 +79,7 @@ func readBlock(node *yaml.Node, look lookup, report *report) *block {
 		name := node.Content[i].Value
 		if !slices.Contains(known, name) {
 			report.fault("EcsMesh."+name, "an unknown field", "remove it, or use one of "+strings.Join(known, ", "))
+			b.unknown++
 		}
 		if value := node.Content[i+1]; !isNull(value) && !look.isNoValue(value) {
 			given[name] = value

@@ -130,8 +130,8 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 	e.short, e.dense = hasShortTags(node) || hasShortTags(said), node.Style&yaml.FlowStyle != 0
 	e.block = readBlock(said, e.lookup, e.report)
 	e.definition = readDefinition(node, e.lookup, e.report)
-	if e.report.err() != nil {
-		return nil, e.report.err() // what else would be said may not be true
+	if len(e.report.faults) > e.block.unknown {
+		return nil, e.report.err() // what else would be said may not be true, unless a field was only left out
 	}
 	e.isFargate = e.definition.isFargate()
 	e.definition.checkContainers(e.block.topology)

@@ -41,6 +41,14 @@ func TestRefusals(t *testing.T) {
 		{"a block that is a text", small + app, "web", []string{`EcsMesh: found "web"; want an object`}},
 		{"an unknown field", small + app, "{service: web, prot: 8080, port: 8080}", []string{"EcsMesh.prot: found an unknown field; remove it, or use one of "}},
 		{
+			"an unknown field and all else", strings.Replace(small, "awsvpc", "bridge", 1) + "ContainerDefinitions: [{Name: envoy, Image: w}]",
+			"{service: web, port: 8080, upstream: {api: 9091}, upstreams: {db: 8080}}",
+			[]string{
+				"EcsMesh.upstream: found an unknown field", `NetworkMode: found "bridge"; want awsvpc`, "ContainerDefinitions[0]",
+				"EcsMesh.upstreams.db: found 8080; want a port of its own",
+			},
+		},
+		{
 			"no port", small + "ContainerDefinitions: [{Name: web, Image: w, PortMappings: [{ContainerPort: 8080}, {ContainerPortRange: 9000-9010}]}, {Name: side, Image: s, PortMappings: [{ContainerPort: 81}]}]",
 			"{service: web}",
 			[]string{"EcsMesh.port: found nothing; want the port at which the application listens, or 0 where it listens at none; the containers map 8080 (web), 9000-9010 (web), 81 (side)"},
