@@ -309,13 +309,14 @@ func (d *document) section(name string) *document {
 	return d.report.newDocument(d.at(name), nil)
 }
 
-func (d *document) objects(name string) []*document {
+// objects reads a list of objects, of which example is one.
+func (d *document) objects(name, example string) []*document {
 	var inner []*document
 	for i, item := range d.list(name, "objects") {
 		element := fmt.Sprintf("%s[%d]", name, i)
 		fields, ok := item.(map[string]any)
 		if !ok {
-			d.fault(element, show(item), "want an object")
+			d.fault(element, show(item), "want an object such as "+example)
 			continue
 		}
 		inner = append(inner, d.report.newDocument(d.at(element), fields))

@@ -29,7 +29,7 @@ func readExpose(proxy *document, topology string) Expose {
 		d.report.warnings = append(d.report.warnings, d.at("checks")+" has no effect: the checks are run inside the task, and need no way in")
 	}
 	names := map[string]string{}
-	for _, item := range d.objects("paths") {
+	for _, item := range d.objects("paths", `{"path": "/metrics", "listenerPort": 20200, "localPathPort": 8080}`) {
 		exposed := readExposePath(item)
 		name := notInNames().ReplaceAllString(exposed.Path, "")
 		if earlier := names[name]; earlier != "" {

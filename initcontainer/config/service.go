@@ -52,7 +52,7 @@ func readService(root *document) (Service, consul.Tenancy) {
 		weights.end()
 	}
 	names := map[string]bool{}
-	for _, item := range d.objects("checks") {
+	for _, item := range d.objects("checks", `{"name": "live", "http": "http://127.0.0.1:8080/health"}`) {
 		check := readCheck(item)
 		if names[check.Name] {
 			item.fault("name", show(check.Name), "want a name that no other check of the service has")

@@ -34,7 +34,7 @@ type Upstream struct {
 func readUpstreams(proxy *document, own consul.Tenancy) []Upstream {
 	var upstreams []Upstream
 	sockets, destinations := map[string]string{}, map[destination]string{}
-	for _, d := range proxy.objects("upstreams") {
+	for _, d := range proxy.objects("upstreams", `{"destinationName": "cart", "localBindPort": 9091}`) {
 		upstream := readUpstream(d, own)
 		if socket := upstream.LocalBindSocketPath; socket != "" {
 			if earlier := sockets[socket]; earlier != "" {

@@ -55,6 +55,7 @@ func TestRefusals(t *testing.T) {
 		},
 		{"no port that is mapped", small + "ContainerDefinitions: [{Name: web, Image: w}]", "{service: {name: web}}", []string{"EcsMesh.port: found nothing; want the port at which the application listens, or 0 where it listens at none; the containers map none"}},
 		{"a port that is none", small + app, "{service: web, port: http}", []string{`EcsMesh.port: found "http"; want a whole number from 0 to 65535`}},
+		{"a list of names", small + app, "{service: web, port: 8080, upstreams: [api]}", []string{`EcsMesh.upstreams[0]: found "api"; want an object such as {"destinationName": "cart", "localBindPort": 9091}`}},
 		{"the port twice", small + app, "{service: {name: web, port: 1}, port: 2}", []string{"EcsMesh.port: found 2; service.port says it as well; keep one of them"}},
 		{"upstreams twice", small + app, "{service: web, port: 8080, upstreams: {a: 1}, proxy: {upstreams: []}}", []string{"EcsMesh.upstreams: found an object; proxy.upstreams says it as well"}},
 		{"a name that Consul can't serve", small + app, "{service: Web, port: 8080}", []string{`EcsMesh.service: found "Web"; want lower-case letters`}},
