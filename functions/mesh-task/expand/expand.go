@@ -41,6 +41,8 @@ type Input struct {
 type Report struct {
 	Tasks []string // the mesh tasks: logical IDs, or families
 	Notes []string // a sentence each
+
+	Described bool // the document was the output of describe-task-definition
 }
 
 func (r *Report) note(task string, notes ...string) {

@@ -84,6 +84,16 @@ func blockBeside(root *yaml.Node, in Input) (*yaml.Node, error) {
 	return nil, errors.New("the block is given more than once: at the top of the document, and beside it or there again")
 }
 
+// Plain makes of the output of describe-task-definition, in place, the input of
+// register-task-definition and no more: what the result of Document is to be
+// compared with.
+func Plain(root *yaml.Node) error {
+	if _, err := blockBeside(root, Input{}); err != nil {
+		return err
+	}
+	return unwrap(root, &Report{})
+}
+
 // unwrap makes the input of register-task-definition of the output of
 // describe-task-definition.
 func unwrap(root *yaml.Node, r *Report) error {
@@ -108,6 +118,7 @@ func unwrap(root *yaml.Node, r *Report) error {
 		comment := root.HeadComment
 		*root = *definition
 		root.HeadComment = joined(comment, root.HeadComment)
+		r.Described = true
 		r.note("", "The task definition is taken out of what describe-task-definition printed.")
 	}
 	if len(dropped) > 0 {

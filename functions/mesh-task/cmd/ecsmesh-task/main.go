@@ -120,7 +120,7 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 		}
 		return exitRefused
 	}
-	if err := s.print(stdout, read); err != nil {
+	if err := s.print(stdout, read, report.Described); err != nil {
 		fmt.Fprintf(stderr, "ecsmesh-task: %v\n", err)
 		return exitRefused
 	}
@@ -264,7 +264,7 @@ func (s settings) checkParameters(root *yaml.Node) error {
 	return nil
 }
 
-func (s settings) print(stdout io.Writer, read *document.Document) error {
+func (s settings) print(stdout io.Writer, read *document.Document, described bool) error {
 	format := s.format
 	if format == "" {
 		format = read.Format
@@ -274,8 +274,30 @@ func (s settings) print(stdout io.Writer, read *document.Document) error {
 		return err
 	}
 	if s.diff {
-		result = []byte(udiff.Unified(s.name(), s.name()+" (expanded)", read.Source(), string(result)))
+		name, before := s.name(), read.Source()
+		if described {
+			// It is another object than what register-task-definition takes, and
+			// every line of it would be told as changed.
+			name += " (as register-task-definition takes it)"
+			if before, err = plain(before); err != nil {
+				return err
+			}
+		}
+		result = []byte(udiff.Unified(name, s.name()+" (expanded)", before, string(result)))
 	}
 	_, err = stdout.Write(result)
 	return err
+}
+
+// plain is a description as register-task-definition takes it, in its own format.
+func plain(description string) (string, error) {
+	again, err := document.Parse([]byte(description))
+	if err != nil {
+		return "", err
+	}
+	if err := expand.Plain(again.Root); err != nil {
+		return "", err
+	}
+	result, err := again.Bytes()
+	return string(result), err
 }

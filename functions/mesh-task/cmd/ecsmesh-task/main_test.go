@@ -76,6 +76,52 @@ const registration = `{
 }
 `
 
+const description = `{
+    "taskDefinition": {
+        "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/web:7",
+        "family": "web",
+        "networkMode": "awsvpc",
+        "taskRoleArn": "arn:aws:iam::123456789012:role/web",
+        "containerDefinitions": [
+            {
+                "name": "web",
+                "image": "web:1",
+                "healthCheck": {"command": ["CMD", "true"]}
+            }
+        ],
+        "revision": 7
+    },
+    "tags": [{"key": "team", "value": "shop"}]
+}
+`
+
+// What describe-task-definition printed is indented otherwise than what is made
+// of it, and has more in it. The diff is of the task definition all the same.
+func TestDiffOfADescriptionShowsWhatIsAdded(t *testing.T) {
+	mesh := write(t, "mesh.yaml", "{service: web, port: 8080, taskRole: NONE}")
+	asYAML := "taskDefinition:\n  family: web\n  networkMode: awsvpc\n  containerDefinitions:\n  - name: web\n    image: web:1\n  revision: 7\n"
+	for name, source := range map[string]string{"JSON": description, "YAML": asYAML} {
+		t.Run(name, func(t *testing.T) {
+			code, diff, problems := play(t, source, "-init-image", "i", "-mesh", mesh, "-diff")
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, problems)
+			}
+			if !strings.HasPrefix(diff, "--- standard input (as register-task-definition takes it)\n+++ standard input (expanded)\n@@ ") {
+				t.Errorf("the diff begins otherwise:\n%s", diff)
+			}
+			for line := range strings.Lines(diff) {
+				line = strings.TrimRight(line, "\n")
+				if strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "--- ") && !strings.Contains(diff, "\n+"+line[1:]+",\n") {
+					t.Errorf("the line %q goes", line)
+				}
+			}
+			if !strings.Contains(diff, "ecsmesh-init") || strings.Contains(diff, "revision") {
+				t.Errorf("the diff is\n%s", diff)
+			}
+		})
+	}
+}
+
 // The block has a file of its own, with or without its name above it, and in
 // either format.
 func TestBlockInAFileOfItsOwn(t *testing.T) {
