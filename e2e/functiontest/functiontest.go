@@ -21,6 +21,7 @@ import (
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/emulator"
+	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/environment"
 	"ecsmesh/shared/function"
 	"ecsmesh/shared/invocation"
@@ -48,6 +49,7 @@ type World struct {
 	AWS       aws.Config        // of the account's root user
 	Variables map[string]string // the function's environment
 	Log       *bytes.Buffer     // what it logs, from level DEBUG on
+	Plan      *dryrun.Plan      // of a handler whose environment has it run dry
 
 	role aws.Config
 }
@@ -154,9 +156,14 @@ func Handler[C function.Config, H any](t testing.TB, w *World, wire func(C, func
 			}
 		}
 	})
+	log := invocation.NewLogger(w.Log, slog.LevelDebug)
+	if changing, ok := any(config).(interface{ Dry() bool }); ok && changing.Dry() {
+		w.Plan = dryrun.New(log)
+	}
 	return wire(config, function.Runtime{
 		SDK:     w.role,
-		Log:     invocation.NewLogger(w.Log, slog.LevelDebug),
+		Log:     log,
 		Metrics: metrics.NewWriter(io.Discard, "function"),
+		Plan:    w.Plan,
 	})
 }

@@ -221,9 +221,8 @@ func defaults(t *testing.T) map[string]string {
 // those that have one of the keys in them so, all others with Enter.
 func guide(t *testing.T, env []string, answers map[string]string) string {
 	t.Helper()
-	sam := filepath.Join(root, ".tools/sam/bin/sam")
 	cmd := exec.CommandContext(t.Context(), "script", "--quiet", "--return", "--command",
-		strings.Join(append([]string{sam, "deploy", "--guided", "--template", host}, configFile()...), " "), "/dev/null")
+		strings.Join(append([]string{filepath.Join(root, python), "-m", "samcli", "deploy", "--guided", "--template", host}, configFile()...), " "), "/dev/null")
 	cmd.Dir = root
 	cmd.Env = slices.Concat(environment(), engine.env, env)
 	stdin, err := cmd.StdinPipe()
@@ -275,7 +274,7 @@ func guide(t *testing.T, env []string, answers map[string]string) string {
 
 // samconfig.toml, as a reader of TOML has it.
 func TestConfiguration(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), filepath.Join(root, ".tools/sam/bin/python"), "-c",
+	out, err := exec.CommandContext(t.Context(), filepath.Join(root, python), "-c",
 		"import json, sys, tomlkit; print(json.dumps(tomlkit.parse(open(sys.argv[1]).read()).unwrap()))",
 		filepath.Join(root, "samconfig.toml")).Output()
 	if err != nil {

@@ -73,12 +73,16 @@ type output struct{ stdout, stderr string }
 
 func (o output) String() string { return o.stdout + "\n" + o.stderr }
 
+// python has SAM. Its program sam beside it only runs in the checkout where it was
+// installed, by the path of then.
+const python = ".tools/sam/bin/python"
+
 // cli runs a command of SAM's at the root of the checkout, where samconfig.toml
 // is. It has no AWS account but what env gives it.
 func cli(ctx context.Context, env []string, args ...string) (output, error) {
 	ctx, cancel := context.WithTimeout(ctx, samTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(root, ".tools/sam/bin/sam"), append(args, configFile()...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(root, python), slices.Concat([]string{"-m", "samcli"}, args, configFile())...)
 	cmd.Dir = root
 	cmd.Env = slices.Concat(environment(), engine.env, env)
 	cmd.WaitDelay = 10 * time.Second

@@ -15,3 +15,7 @@ type config struct {
 	LimitMinutes     uint16   `env:"DEPLOYMENT_HOOK_LIMIT_MINUTES" envDefault:"30" want:"a number of minutes from 0 to 65535"` // see hook.Hook
 	Services         []string `env:"DEPLOYMENT_HOOK_SERVICES" want:"names of services, separated by commas"`                   // see hook.Hook
 }
+
+// LogsPlan keeps the plan out of a deployed function's answer: ECS reads it, and
+// rolls back for what it doesn't take for one.
+func (c config) LogsPlan() bool { return !c.Local }

@@ -23,11 +23,11 @@ func TestConfig(t *testing.T) {
 			config{ServersParameter: "/a/b", LimitMinutes: 30},
 		},
 		"everything": {
-			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "DEPLOYMENT_HOOK_LIMIT_MINUTES": "5", "DEPLOYMENT_HOOK_SERVICES": "api,web", "LOG_LEVEL": "warn", "DRY_RUN": "true"},
+			map[string]string{"SERVERS_PARAMETER": "/a/b", "CONSUL_HTTP_PORT": "18500", "DEPLOYMENT_HOOK_LIMIT_MINUTES": "5", "DEPLOYMENT_HOOK_SERVICES": "api,web", "LOG_LEVEL": "warn", "DRY_RUN": "true", "AWS_SAM_LOCAL": "true"},
 			config{
 				Settings:         access.Settings{HTTPPort: 18500},
 				Logging:          function.Logging{LogLevel: slog.LevelWarn},
-				Switch:           dryrun.Switch{DryRun: dryrun.On},
+				Switch:           dryrun.Switch{DryRun: dryrun.On, Local: true},
 				ServersParameter: "/a/b",
 				LimitMinutes:     5,
 				Services:         []string{"api", "web"},
@@ -46,12 +46,21 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// ECS takes no plan for an answer; a person at `sam local invoke` wants one.
+func TestThePlanIsForPeople(t *testing.T) {
+	for local, want := range map[bool]bool{false: true, true: false} {
+		if got := (config{Switch: dryrun.Switch{DryRun: dryrun.On, Local: local}}).LogsPlan(); got != want {
+			t.Errorf("local %t: the plan is for the log alone: %t", local, got)
+		}
+	}
+}
+
 func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
-	_, err := environment.Parse[config](map[string]string{"DEPLOYMENT_HOOK_LIMIT_MINUTES": "soon", "CONSUL_HTTP_PORT": "0"})
+	_, err := environment.Parse[config](map[string]string{"DEPLOYMENT_HOOK_LIMIT_MINUTES": "soon", "CONSUL_HTTP_PORT": "0", "DRY_RUN": "perhaps"})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, words := range []string{"SERVERS_PARAMETER is not set", `DEPLOYMENT_HOOK_LIMIT_MINUTES is "soon", want a number of minutes`, `CONSUL_HTTP_PORT is "0"`} {
+	for _, words := range []string{"SERVERS_PARAMETER is not set", `DEPLOYMENT_HOOK_LIMIT_MINUTES is "soon", want a number of minutes`, `CONSUL_HTTP_PORT is "0"`, `DRY_RUN is "perhaps"`} {
 		if !strings.Contains(err.Error(), words) {
 			t.Errorf("%q does not say %q", err, words)
 		}

@@ -351,3 +351,103 @@ func TestOnlyTheServicesThatAreNamedMayBeShifted(t *testing.T) {
 	w.ask(w.event(hook.PreScaleUp, map[string]any{"service": "web"}), hook.Failed, `hookDetails has the service "web"`)
 	w.ask(w.event(hook.ProductionTrafficShift, map[string]any{"service": "ledger"}), hook.Failed, "Permission denied")
 }
+
+// TestADryRunWritesNothing goes through all stages, with a Consul that has nothing
+// of this function's yet, and one that has.
+func TestADryRunWritesNothing(t *testing.T) {
+	w := start(t, rules)
+	live := w.handle
+	w.Variables["DRY_RUN"] = "true"
+	dry := functiontest.Handler(t, w.World, wire)
+	service := map[string]any{"service": "api"}
+	entries := w.Consul.Client.ConfigEntries()
+	if _, _, err := entries.Set(&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "api", Protocol: "http"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.register(w.launch(2, mesh.InitContainer), api.HealthPassing)
+	shift := w.deployment.HookEvent(hook.ProductionTrafficShift, map[string]float64{w.blue.ARN: 0, w.green.ARN: 100}, service)
+	blue, green := "revision-"+lastPart(w.blue), "revision-"+lastPart(w.green)
+
+	// plan asks twice, and returns how the splitter and the resolver would be, and
+	// what ECS would get.
+	plan := func(event json.RawMessage) (would []string) {
+		t.Helper()
+		w.handle = dry
+		before := w.indexes()
+		for range 2 {
+			w.ask(event, hook.Succeeded, "dry run: else ")
+			document := w.Plan.Take()
+			if len(document.CouldNotRead) > 0 {
+				t.Errorf("it could not read %v", document.CouldNotRead)
+			}
+			would = nil
+			for _, step := range document.Would {
+				would = append(would, fmt.Sprintf("%s %s: %v", step.Action, step.What, step.Detail))
+			}
+			if got, want := len(document.Requests), len(would)-1; got != want { // all but the answer
+				t.Errorf("the plan has %d requests, want %d: %s", got, want, document.Requests)
+			}
+			for _, request := range document.Requests {
+				if request.Request != "PUT /v1/config" || !strings.Contains(string(request.Body), `"Name":"api"`) {
+					t.Errorf("the plan has %s %s", request.Request, request.Body)
+				}
+			}
+		}
+		if diff := cmp.Diff(before, w.indexes()); diff != "" {
+			t.Errorf("Consul's indexes (-before +after):\n%s", diff)
+		}
+		w.handle = live
+		return would
+	}
+	expect := func(event json.RawMessage, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, plan(event)); diff != "" {
+			t.Errorf("the plan (-want +got):\n%s", diff)
+		}
+	}
+	filter := func(revision int) string {
+		return fmt.Sprintf(`Node.Meta["ecsmesh-family"] == "api" and Node.Meta["ecsmesh-revision"] == "%d"`, revision)
+	}
+	resolver := fmt.Sprintf("write Consul's service-resolver api: %v", map[string]string{"any-revision": "", blue: filter(1), green: filter(2)})
+
+	expect(w.event(hook.PostScaleUp, nil), "answer ECS: IN_PROGRESS") // it has 1 of 2 tasks
+	expect(w.event(hook.PreScaleUp, service), resolver,
+		fmt.Sprintf("write Consul's service-splitter api: %v", map[string]float32{"": 100, blue: 0, green: 0}), "answer ECS: IN_PROGRESS")
+
+	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "the Envoys learn")
+	w.ask(w.event(hook.PreScaleUp, service), hook.Succeeded, "the traffic of api")
+	expect(w.event(hook.PreScaleUp, service), "answer ECS: SUCCEEDED")
+	expect(shift, fmt.Sprintf("write Consul's service-splitter api: %v", map[string]float32{"": 0, blue: 0, green: 100}), "answer ECS: SUCCEEDED")
+	if diff := cmp.Diff(map[string]float32{lastPart(w.blue): 100}, w.splits()); diff != "" {
+		t.Errorf("the traffic (-want +got):\n%s", diff)
+	}
+	for _, line := range []string{`"message":"would write","what":"Consul's service-splitter api"`, `"message":"would answer","what":"ECS"`} {
+		if !strings.Contains(w.Log.String(), line) {
+			t.Errorf("the log has no %s:\n%s", line, w.Log)
+		}
+	}
+}
+
+// indexes are when Consul last changed the tasks' nodes, and what the function may
+// write.
+func (w *world) indexes() map[string]uint64 {
+	w.t.Helper()
+	indexes := map[string]uint64{}
+	for _, kind := range []string{api.ServiceSplitter, api.ServiceResolver, api.ServiceDefaults} {
+		entries, _, err := w.Consul.Client.ConfigEntries().List(kind, nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, entry := range entries {
+			indexes[kind+" "+entry.GetName()] = entry.GetModifyIndex()
+		}
+	}
+	nodes, _, err := w.Consul.Client.Catalog().Nodes(&api.QueryOptions{Filter: `Node matches "^ecs-"`}) // Consul's own comes when it likes
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, node := range nodes {
+		indexes[node.Node] = node.ModifyIndex
+	}
+	return indexes
+}

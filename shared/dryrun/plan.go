@@ -29,6 +29,9 @@ const ReadTime = 4 * time.Second
 // Plan is what one invocation would do. A nil Plan is a function that does what
 // it decides.
 type Plan struct {
+	// LogOnly: the plan is no part of the function's answer.
+	LogOnly bool
+
 	log *slog.Logger
 
 	mu       sync.Mutex

@@ -11,7 +11,8 @@ import (
 )
 
 // planned answers an invocation with its plan. What the function itself would
-// answer, as the messages of a batch that nobody can read, is beside it.
+// answer, as the messages of a batch that nobody can read, is beside it, or alone
+// where the plan is only for the log.
 //
 // An error is the function's own: of an event that it can't make sense of.
 type planned struct {
@@ -26,6 +27,9 @@ func (h planned) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	document := h.plan.Take()
 	if err != nil {
 		return nil, err
+	}
+	if h.plan.LogOnly {
+		return answer, nil
 	}
 	merged := map[string]json.RawMessage{}
 	if answer = bytes.TrimSpace(answer); bytes.HasPrefix(answer, []byte("{")) {

@@ -45,6 +45,11 @@ type Config interface {
 // function does that changes anything.
 type changing interface{ Dry() bool }
 
+// discreet is a configuration that says whether the function's answer in a dry run
+// is to be without its plan, which then only the log has: for somebody who takes
+// nothing but the answer.
+type discreet interface{ LogsPlan() bool }
+
 // Runtime is what every function has.
 type Runtime struct {
 	SDK     aws.Config // with a Region
@@ -87,6 +92,9 @@ func prepare[C Config, H any](variables map[string]string, out io.Writer, wire f
 	log.Info("starting", "version", version)
 	if c, ok := any(config).(changing); ok && c.Dry() {
 		plan = dryrun.New(log)
+		if d, ok := any(config).(discreet); ok {
+			plan.LogOnly = d.LogsPlan()
+		}
 	}
 	return wire(config, Runtime{
 		SDK:     sdk,

@@ -24,22 +24,22 @@ type found struct {
 func (h *Hook) gate(ctx context.Context, e event) verdict {
 	deployment, err := h.Deployments.Deployment(ctx, e.Deployment)
 	if err != nil {
-		return failure(err)
+		return failure(inECS, err)
 	}
 	revisions, err := h.Deployments.Revisions(ctx, e.Execution.Target)
 	if err != nil {
-		return failure(err)
+		return failure(inECS, err)
 	}
 	tasks, err := h.Deployments.Tasks(ctx, e.cluster, e.service(), revisions[e.Execution.Target])
 	if err != nil {
-		return failure(err)
+		return failure(inECS, err)
 	}
 	var all []found
 	for _, task := range tasks {
 		f := found{task: task}
 		if task.InMesh && task.Running {
 			if f.registered, err = h.Nodes.Registered(ctx, mesh.NodeName(task.ID)); err != nil {
-				return failure(err)
+				return failure(inConsul, err)
 			}
 		}
 		all = append(all, f)
@@ -53,7 +53,7 @@ func judge(deployment Deployment, tasks []found) verdict {
 		return verdictf(Failed, "the deployment is %s, so there is nothing to wait for", deployment.Status)
 	}
 	if deployment.Wanted == 0 && len(tasks) == 0 {
-		return verdict{status: Succeeded, reason: "the new revision is to have no tasks"}
+		return verdictf(Succeeded, "the new revision is to have no tasks")
 	}
 	var obstacles []string
 	if len(tasks) < deployment.Wanted {

@@ -80,8 +80,8 @@ type Hook struct {
 	Now         func() time.Time
 	Log         *slog.Logger
 
-	// Plan, where there is one, gets what would be answered: no deployment waits for
-	// a dry run, or is rolled back by one.
+	// Plan takes in what would be answered, where Traffic changes nothing either:
+	// every deployment goes on. nil: what is decided is answered.
 	Plan *dryrun.Plan
 }
 
@@ -89,8 +89,20 @@ type Hook struct {
 type verdict struct {
 	status Status
 	reason string
-	unread error // what could not be asked, or done, for now
+	unread *unread // what could not be asked, or done
 }
+
+// unread is what somebody doesn't answer.
+type unread struct {
+	what string
+	err  error
+}
+
+// Those who are asked.
+const (
+	inECS    = "the deployment in ECS"
+	inConsul = "the service in Consul"
+)
 
 func verdictf(status Status, format string, args ...any) verdict {
 	return verdict{status: status, reason: fmt.Sprintf(format, args...)}
@@ -101,6 +113,9 @@ func verdictf(status Status, format string, args ...any) verdict {
 func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error) {
 	now := h.Now()
 	e, err := parse(text, now)
+	if err != nil && h.Plan != nil {
+		return h.goOn(ctx, verdictf(Failed, "%s", err)), nil
+	}
 	if err != nil {
 		h.Log.ErrorContext(ctx, "the deployment is to be rolled back", "reason", err.Error())
 		return Answer{Status: Failed, Details: map[string]any{reasonDetail: err.Error()}}, nil
@@ -108,11 +123,10 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 	ctx = invocation.About(ctx, slog.String(invocation.EventID, e.Deployment)) // it has no other
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
-	work, cancelRead := h.Plan.Limit(work)
-	defer cancelRead()
-	v := h.bound(h.decide(work, e), now.Sub(e.since))
+	v := h.bound(h.briefly().decide(work, e), now.Sub(e.since))
 	if h.Plan != nil {
-		return h.foresee(ctx, e, v), nil
+		h.foresee(ctx, e, v)
+		return h.goOn(ctx, v), nil
 	}
 
 	log := h.Log.With("stage", e.Stage, "service", e.Execution.Service, "deployment", e.Deployment, "revision", e.Execution.Target, "reason", v.reason)
@@ -134,17 +148,6 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 	return answer, nil
 }
 
-// foresee puts an answer into the plan.
-func (h *Hook) foresee(ctx context.Context, e event, v verdict) Answer {
-	step := dryrun.Step{Action: "answer", What: "to " + e.Deployment + " at " + e.Stage, Why: v.reason, Detail: v.status}
-	if v.unread != nil {
-		h.Plan.Unread(ctx, "the deployment and its tasks", v.unread)
-		step.Why, step.Detail = "the answer follows from what could not be read", nil
-	}
-	h.Plan.Would(ctx, step)
-	return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: "it is a dry run: " + step.Why}}
-}
-
 func (h *Hook) decide(ctx context.Context, e event) verdict {
 	switch e.Stage {
 	case PostScaleUp:
@@ -158,16 +161,17 @@ func (h *Hook) decide(ctx context.Context, e event) verdict {
 // bound ends waiting.
 func (h *Hook) bound(v verdict, waited time.Duration) verdict {
 	if v.status == InProgress && waited >= h.Limit {
-		return verdictf(Failed, "it waited for %s: %s", waited.Round(time.Second), v.reason)
+		v.status, v.reason = Failed, fmt.Sprintf("it waited for %s: %s", waited.Round(time.Second), v.reason)
 	}
 	return v
 }
 
 // failure is the verdict where something could not be asked, or done. What was
 // refused is refused the next time, too; anything else may pass.
-func failure(err error) verdict {
+func failure(what string, err error) verdict {
+	v := verdict{InProgress, err.Error(), &unread{what, err}}
 	if isRefused(err) || consul.Permanent(err) || errors.Is(err, consul.ErrHidden) {
-		return verdict{status: Failed, reason: err.Error()}
+		v.status = Failed
 	}
-	return verdict{status: InProgress, reason: err.Error(), unread: err}
+	return v
 }

@@ -13,7 +13,6 @@ import (
 
 	"ecsmesh/shared/catalog"
 	"ecsmesh/shared/consul"
-	"ecsmesh/shared/dryrun"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
@@ -343,29 +342,6 @@ func TestEventsThatAreMalformed(t *testing.T) {
   }`, `"{\"service\": \"api\"}"`, 1)
 	if answer, reason := newWorld().ask(t, 0, []byte(text)); answer.Status != Succeeded {
 		t.Errorf("details in a text: %s because %s", answer.Status, reason)
-	}
-}
-
-// TestADryRunHoldsNoDeployment says what it would answer.
-func TestADryRunHoldsNoDeployment(t *testing.T) {
-	w := newWorld()
-	w.registered = catalog.Registered{}
-	h := w.hook(0)
-	h.Plan = dryrun.New(h.Log)
-	answer, err := h.Handle(t.Context(), sample(t, "post-scale-up"))
-	if err != nil || answer.Status != Succeeded {
-		t.Errorf("got %+v, %v", answer, err)
-	}
-	would := h.Plan.Take().Would
-	if len(would) != 1 || !strings.HasSuffix(would[0].What, " at POST_SCALE_UP") || would[0].Detail != InProgress || !strings.Contains(would[0].Why, "is not registered in Consul") {
-		t.Errorf("it would %+v", would)
-	}
-	w.err = errors.New("there is no such host")
-	if answer, err = h.Handle(t.Context(), sample(t, "post-scale-up")); err != nil || answer.Status != Succeeded {
-		t.Errorf("without ECS: got %+v, %v", answer, err)
-	}
-	if plan := h.Plan.Take(); len(plan.CouldNotRead) != 1 || len(plan.Would) != 1 || plan.Would[0].Detail != nil {
-		t.Errorf("without ECS: it would %+v", plan)
 	}
 }
 

@@ -37,7 +37,7 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	}
 	deployment, err := h.Deployments.Deployment(ctx, e.Deployment)
 	if err != nil {
-		return failure(err)
+		return failure(inECS, err)
 	}
 	if e.Stage == PreScaleUp && deployment.Over() {
 		return verdictf(Failed, "the deployment is %s, so there is nothing to prepare", deployment.Status)
@@ -47,13 +47,13 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 		return verdict{status: Failed, reason: err.Error()}
 	}
 	if e.Stage == PreScaleUp && len(deployment.Sources) == 0 {
-		return verdict{status: Succeeded, reason: "it is the service's first deployment: all traffic is for the new revision"}
+		return verdictf(Succeeded, "it is the service's first deployment: all traffic is for the new revision")
 	}
 	split := Split{Subsets: map[string]Subset{}, Weights: map[string]float64{}, Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0}
 	arns := slices.Sorted(maps.Keys(weights))
 	revisions, err := h.Deployments.Revisions(ctx, arns...)
 	if err != nil {
-		return failure(err)
+		return failure(inECS, err)
 	}
 	for _, arn := range arns {
 		family, revision, ok := strings.Cut(lastPart(revisions[arn].TaskDefinition), ":")
@@ -66,20 +66,23 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if e.Stage == PreScaleUp {
 		protocol, err := h.Traffic.Protocol(ctx, name)
 		if err != nil {
-			return failure(err)
+			return failure(inConsul, err)
 		}
 		if protocol == "tcp" {
 			return verdictf(Failed, "the service %s speaks tcp, of which Consul splits nothing: give it Protocol http in its service-defaults", name)
 		}
 	}
 	err = h.Traffic.Split(ctx, name, split)
+	if errors.Is(err, errIntroduced) {
+		return verdict{status: InProgress, reason: err.Error()}
+	}
 	if errors.Is(err, errForeign) || errors.Is(err, errChanged) && !split.Back {
 		return verdict{status: Failed, reason: err.Error()}
 	}
 	if err != nil {
 		// That includes a change on the way back: the next call sees what it is, and
 		// to give up would leave the traffic at the revision that failed.
-		return failure(err)
+		return failure(inConsul, err)
 	}
 	var parts []string
 	for _, subset := range slices.Sorted(maps.Keys(split.Weights)) {

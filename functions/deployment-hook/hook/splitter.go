@@ -30,7 +30,7 @@ var errChanged = errors.New("another has changed it meanwhile")
 
 // errIntroduced is for a splitter that there was none of before: it changes nothing
 // yet, until it is asked for again.
-var errIntroduced = errors.New("the service's first splitter has been made, and the Envoys learn of the revisions before the traffic follows")
+var errIntroduced = errors.New("from the service's first splitter the Envoys learn of the revisions, before the traffic follows")
 
 // errForeign is for a splitter that isn't this function's, and stays.
 var errForeign = errors.New("it is not this function's")
@@ -47,7 +47,7 @@ type Splitter struct {
 	// Partition of Consul Enterprise that the services are in; "" is the default.
 	Partition string
 
-	// Plan, where there is one, gets what would be written.
+	// Plan takes in what would be written, and it isn't; nil: it is.
 	Plan *dryrun.Plan
 }
 
@@ -234,9 +234,7 @@ func (s *Splitter) read(ctx context.Context, kind, name string, into any) (bool,
 // write replaces the entry of an index, or makes it where that is 0.
 func (s *Splitter) write(ctx context.Context, entry api.ConfigEntry, index uint64) error {
 	if s.Plan != nil {
-		s.Plan.Would(ctx, dryrun.Step{Action: "write", What: "Consul's " + entry.GetKind() + " " + entry.GetName(), Detail: entry})
-		s.Plan.Send("Consul", fmt.Sprintf("PUT /v1/config?cas=%d", index), entry)
-		return nil
+		return s.foresee(ctx, entry, index)
 	}
 	done := false
 	err := s.servers.Do(ctx, func(ctx context.Context, client *api.Client) (err error) {
