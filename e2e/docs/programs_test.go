@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ecsmesh/e2e/sam/usage"
 )
 
 // make looks for targets and variables in the Makefile.
@@ -99,17 +101,6 @@ func option(words []string, name string) string {
 	return ""
 }
 
-// samOptions are those of AWS's SAM CLI 1.170 that the documents use. What has a
-// value says so.
-var samOptions = map[string]map[string]bool{
-	"build":        {"--config-env": true, "--parallel": false},
-	"validate":     {"--lint": false},
-	"deploy":       {"--guided": false, "--config-env": true, "--parameter-overrides": true, "--no-confirm-changeset": false, "--stack-name": true, "--template-file": true, "--capabilities": true, "--resolve-s3": false, "--no-execute-changeset": false, "--s3-bucket": true},
-	"package":      {"--s3-bucket": true, "--output-template-file": true, "--template-file": true},
-	"local invoke": {"--event": true, "--env-vars": true, "--parameter-overrides": true},
-	"delete":       {"--stack-name": true, "--no-prompts": false},
-}
-
 // sam looks commands and options up in the table, and what they name in
 // template.yaml.
 func (j *judge) sam(c command) []string {
@@ -121,7 +112,7 @@ func (j *judge) sam(c command) []string {
 	if name == "local" && len(words) > 1 {
 		name, words = "local "+words[1], words[1:]
 	}
-	options, known := samOptions[name]
+	options, known := usage.Options[name]
 	if !known {
 		return []string{"sam has no command " + name}
 	}

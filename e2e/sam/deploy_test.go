@@ -155,6 +155,35 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+// samconfig.toml has a comment on this: what the command line sets of parameters is
+// all that is set, and a stack that is there keeps the others.
+func TestParametersOfTheCommandLineTakeThePlaceOfTheFiles(t *testing.T) {
+	cloud, env := startAWS(t)
+	for _, test := range []struct {
+		overrides []string
+		want      map[string]string
+	}{
+		{[]string{"ConsulSeedAddresses=10.0.1.10"}, map[string]string{"LogRetentionInDays": defaults(t)["LogRetentionInDays"], "LogLevel": "INFO"}},
+		{nil, map[string]string{"LogRetentionInDays": "365", "LogLevel": "INFO"}},
+		{[]string{"LogLevel=DEBUG"}, map[string]string{"LogRetentionInDays": "365", "LogLevel": "DEBUG"}},
+	} {
+		args := []string{"deploy", "--config-env", "prod", "--template", host, "--no-confirm-changeset"}
+		if test.overrides != nil {
+			args = append(append(args, "--parameter-overrides"), test.overrides...)
+		}
+		if _, err := cli(t.Context(), env, args...); err != nil {
+			t.Fatal(err)
+		}
+		_, parameters, _ := stack(t, cloud, "ecsmesh-prod")
+		test.want["ConsulSeedAddresses"] = "10.0.1.10"
+		for name, want := range test.want {
+			if parameters[name] != want {
+				t.Errorf("after sam deploy with %v, %s is %q, want %q", test.overrides, name, parameters[name], want)
+			}
+		}
+	}
+}
+
 // A person who has Consul servers outside of ECS, and takes all else as it is:
 // two answers more than Enter.
 func TestGuidedDeploy(t *testing.T) {

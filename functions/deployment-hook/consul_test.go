@@ -375,7 +375,7 @@ func TestADryRunWritesNothing(t *testing.T) {
 		w.handle = dry
 		before := w.indexes()
 		for range 2 {
-			w.ask(event, hook.Succeeded, "dry run: else ")
+			w.ask(event, hook.Succeeded, "dry run; it would have been ")
 			document := w.Plan.Take()
 			if len(document.CouldNotRead) > 0 {
 				t.Errorf("it could not read %v", document.CouldNotRead)

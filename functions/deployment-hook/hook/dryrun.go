@@ -103,7 +103,7 @@ func (h *Hook) goOn(ctx context.Context, v verdict) Answer {
 		reason = v.unread.what + " could not be read"
 	}
 	h.Plan.Would(ctx, dryrun.Step{Action: "answer", What: "ECS", Why: reason, Detail: v.status})
-	return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: fmt.Sprintf("dry run: else %s, since %s", v.status, reason)}}
+	return Answer{Status: Succeeded, Details: map[string]any{reasonDetail: fmt.Sprintf("dry run; it would have been %s: %s", v.status, reason)}}
 }
 
 // foresee puts into the plan what write does.

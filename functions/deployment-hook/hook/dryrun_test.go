@@ -86,7 +86,7 @@ func TestADryRunLetsEveryDeploymentGoOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			last := test.want[len(test.want)-1]
-			want := Answer{Status: Succeeded, Details: map[string]any{reasonDetail: "dry run: else " + string(last.Detail.(Status)) + ", since " + last.Why}}
+			want := Answer{Status: Succeeded, Details: map[string]any{reasonDetail: "dry run; it would have been " + string(last.Detail.(Status)) + ": " + last.Why}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("the answer (-want +got):\n%s", diff)
 			}
