@@ -117,6 +117,7 @@ install_sam() {
 }
 
 # The packages are only unpacked. What they link to beside the C library is in every Debian but for the last three.
+# docker-cli is a part of docker.io until Debian 12.
 install_docker() {
   [[ $(id -u) == 0 ]] || stop "Docker doesn't run on this host, and it takes root to start a daemon for the test"
   { command -v apt-get && command -v dpkg-deb; } >/dev/null || stop "Docker is missing, and this host has no apt-get to fetch it with: install Docker"
@@ -124,7 +125,7 @@ install_docker() {
   mkdir -p "$made/packages"
   cd "$made/packages"
   slowly "unpacking Docker's daemon, once, some seconds" \
-    bash -c 'apt-get -q update; apt-get -q -o APT::Sandbox::User="$(id -un)" download docker.io containerd runc libdevmapper1.02.1 libseccomp2 tini && for package in *.deb; do dpkg-deb --extract "$package" ..; done' ||
+    bash -c 'apt-get -q update; cli=$(apt-cache pkgnames docker-cli | grep -x docker-cli); apt-get -q -o APT::Sandbox::User="$(id -un)" download docker.io $cli containerd runc libdevmapper1.02.1 libseccomp2 tini && for package in *.deb; do dpkg-deb --extract "$package" ..; done' ||
     stop "Docker can't be fetched: apt-get needs Debian's mirror" "the end of $log says:" "$(tail -n 5 "$log")"
   cd "$here"
   rm -rf "$made/packages"
