@@ -487,7 +487,8 @@ func (s *story) judgeStop(leaving *actor, since []lab.Request) error {
 	}
 	s.out.warns("%d of %d requests since then failed: your program ends at once on SIGTERM, before the others know.", len(failed), len(since))
 	s.out.line("  Let it finish, or give its container this entry point, which passes SIGTERM on some seconds later:")
-	s.out.line(`  "entryPoint": ["/ecsmesh/bin/ecsmesh-init", "entrypoint", "-grace", "5s", "--"], and its whole command line as "command"`)
+	s.out.line(`  ["/ecsmesh/bin/ecsmesh-init", "entrypoint", "-grace", "5s", "--"]; its command is then its image's entry point and command.`)
+	s.out.line("  docs/task-definitions.md has more under: The application's end")
 	s.out.line("  The first failure: %v", failed[0].Err)
 	return nil
 }
@@ -499,7 +500,7 @@ func (s *story) lookAtOwn(ctx context.Context) error {
 		return nil
 	}
 	s.out.chapter("", "everything stays up until Ctrl-C")
-	s.out.line("%-18s %s", "Consul's UI", s.lab.ConsulURL(s.servers[0].task)+"/ui/")
+	s.out.line("%-22s %s", "Consul's UI", s.lab.ConsulURL(s.servers[0].task)+"/ui/")
 	for _, a := range s.cast {
 		now, _ := s.lab.ECS.Task(a.task.TaskARN)
 		if now.DesiredStatus == ecs.StatusStopped {
@@ -507,15 +508,15 @@ func (s *story) lookAtOwn(ctx context.Context) error {
 		}
 		for _, task := range s.own.tasks {
 			if task.Service == service(a) && task.Container != "" && task.Port != 0 {
-				s.out.line("%-18s curl http://%s:%d/", a.name, a.task.Address(), owntask.PortHere(task.Port))
+				s.out.line("%-22s curl http://%s:%d/", a.name, a.task.Address(), owntask.PortHere(task.Port))
 			}
 		}
-		s.out.line("%-18s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
+		s.out.line("%-22s %s", "Envoy of "+a.name, lab.EnvoyAdminURL(a.task))
 	}
 	if s.web != nil {
-		s.out.line("%-18s curl %s", "through the mesh", lab.AppURL(s.web.task))
+		s.out.line("%-22s curl %s", "through the mesh", lab.AppURL(s.web.task))
 	}
-	s.out.line("%-18s %s", "logs", s.dir)
+	s.out.line("%-22s %s", "logs", s.dir)
 	<-ctx.Done()
 	return errLookedAround
 }
