@@ -357,10 +357,20 @@ func (e *expansion) isTransparent() bool {
 }
 
 // isElsewhere tells whether the volume is mounted where the image of ecsmesh-init
-// declares none: it belongs to root there.
+// declares none: it belongs to root there. Of what isn't known it looks at the
+// text that it begins with.
 func (e *expansion) isElsewhere() bool {
-	dir, known := e.text(e.bootstrapDir())
-	return known && path.Clean(dir) != config.DefaultBootstrapDir
+	given := e.bootstrapDir()
+	dir, known := e.text(given)
+	if known {
+		return path.Clean(dir) != config.DefaultBootstrapDir
+	}
+	name, argument, _ := e.function(given)
+	if name != "Fn::Sub" || argument.Kind != yaml.ScalarNode {
+		return false
+	}
+	begin, _, _ := strings.Cut(argument.Value, "${")
+	return !strings.HasPrefix(config.DefaultBootstrapDir, begin)
 }
 
 // capabilities are what ecsmesh-init needs to redirect the task's traffic, and to

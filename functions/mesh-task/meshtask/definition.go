@@ -143,7 +143,7 @@ func readDefinition(node *yaml.Node, look lookup, report *report) *definition {
 			continue
 		}
 		// Two under conditions may be there in turns.
-		if c.key != "" && !(c.optional && earlier.optional) {
+		if c.key != "" && (!c.optional || !earlier.optional) {
 			report.fault(c.path+"."+look.at("Name"), strconv.Quote(c.name), "want a name of its own: "+earlier.path+" has the same")
 		}
 	}

@@ -154,6 +154,22 @@ func TestAnotherBootstrapDirLater(t *testing.T) {
 	}
 }
 
+// TestABootstrapDirThatIsntKnown is /ecsmesh or another: the two want different
+// users.
+func TestABootstrapDirThatIsntKnown(t *testing.T) {
+	for dir, test := range map[string]struct{ user, note string }{
+		"!Sub '/mesh-${AWS::StackName}'": {"0", "ecsmesh-init runs as root, since"},
+		"!Ref Dir":                       {"101", "bootstrapDir isn't known here: at another than /ecsmesh"},
+		"!Sub '/ecs${Rest}'":             {"101", "bootstrapDir isn't known here"},
+	} {
+		node, result := expand(t, small+app, "{service: web, port: 8080, bootstrapDir: "+dir+"}", meshtask.Defaults{InitImage: "init:1"})
+		user := container(t, asJSON(t, node), "ecsmesh-init")["User"]
+		if notes := strings.Join(result.Notes, "\n"); user != test.user || !strings.Contains(notes, test.note) {
+			t.Errorf("at %s ecsmesh-init runs as %v, and the notes are %s", dir, user, notes)
+		}
+	}
+}
+
 // TestShortUpstreamsUnderAConditionAreThoseOfTheList, in each way that a choice is
 // written.
 func TestShortUpstreamsUnderAConditionAreThoseOfTheList(t *testing.T) {

@@ -255,6 +255,9 @@ func (e *expansion) tell() {
 	user := e.get(readDefinition(d.node, e.lookup, e.report).find(initContainer).node, "User")
 	switch name, known := e.text(user); {
 	case !e.isElsewhere():
+		if _, known := e.text(e.bootstrapDir()); !known {
+			e.report.note("bootstrapDir isn't known here: at another than %s, the image of ecsmesh-init has to declare it as that of user %s, or it can't write there.", config.DefaultBootstrapDir, meshUser)
+		}
 	case !known || name != root:
 		e.report.note("ecsmesh-init runs as user %s, as its User has it, so its image has to declare %s as that user's; without User and LinuxParameters it runs as root, whom the volume belongs to.", e.name(user), e.name(e.bootstrapDir()))
 	default:
