@@ -276,7 +276,7 @@ func (b *block) readTaskFields(given map[string]*yaml.Node, look lookup, report 
 		}
 	}
 	if value := given["containers"]; value != nil {
-		if !isList(value) {
+		if _, _, isFunction := look.function(value); isFunction || !isList(value) {
 			report.fault("EcsMesh.containers", show(value), "want a list of the names of the containers that wait for Envoy")
 		} else {
 			b.containers = value

@@ -88,8 +88,8 @@ func (l lookup) each(list *yaml.Node, path string, do func(item *yaml.Node, path
 		l.each(no, path, do)
 		return
 	}
-	if !isList(list) {
-		return
+	if _, _, isFunction := l.function(list); isFunction || !isList(list) {
+		return // !Split has arguments, and no items
 	}
 	var one func(item *yaml.Node, path string, optional bool)
 	one = func(item *yaml.Node, path string, optional bool) {

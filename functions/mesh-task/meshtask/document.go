@@ -99,10 +99,16 @@ func (w *writer) print(node *yaml.Node, of shape, path string, indent int) strin
 			}
 		}
 		return w.lines("[", items, "]", indent)
+	case w.form == CloudFormation && of.bare() && reference.MatchString(node.Value):
+		return node.Value
 	default:
 		return w.quoted(fitted(node, of))
 	}
 }
+
+// reference is a dynamic reference, for which CloudFormation puts in a number,
+// too.
+var reference = regexp.MustCompile(`^\{\{resolve:[^{}]*\}\}$`)
 
 func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 

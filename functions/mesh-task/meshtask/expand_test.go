@@ -170,6 +170,24 @@ func TestABootstrapDirThatIsntKnown(t *testing.T) {
 	}
 }
 
+// TestArgumentsOfAFunctionAreNoItems: !Split [",", …] is a list that nobody knows.
+func TestArgumentsOfAFunctionAreNoItems(t *testing.T) {
+	definition := small + "ContainerDefinitions: [{Name: web, Image: w, HealthCheck: {Command: !Split [',', 'CMD,true']}, PortMappings: !FindInMap [A, B, C]}]"
+	node, _ := expand(t, definition, "{service: {name: web, port: 8080, checks: !FindInMap [A, B, C]}, healthSyncContainers: !Split [',', !Ref Synced]}", meshtask.Defaults{InitImage: "init:1"})
+	if found := dump(t, node); !strings.Contains(found, "HealthSyncContainers: ") {
+		t.Errorf("the containers are not split there:\n%s", found)
+	}
+}
+
+// TestDynamicReferencesAreNumbers where the configuration has numbers.
+func TestDynamicReferencesAreNumbers(t *testing.T) {
+	node, _ := expand(t, small+app, "{service: '{{resolve:ssm:/name:1}}', port: '{{resolve:ssm:/port:1}}'}", meshtask.Defaults{InitImage: "init:1"})
+	const want = `"service": {"name": "{{resolve:ssm:/name:1}}", "port": {{resolve:ssm:/port:1}}}`
+	if found := dump(t, node); !strings.Contains(found, want) {
+		t.Errorf("there is no %s:\n%s", want, found)
+	}
+}
+
 // TestShortUpstreamsUnderAConditionAreThoseOfTheList, in each way that a choice is
 // written.
 func TestShortUpstreamsUnderAConditionAreThoseOfTheList(t *testing.T) {

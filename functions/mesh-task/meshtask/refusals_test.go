@@ -172,6 +172,7 @@ func TestRefusals(t *testing.T) {
 			"EcsMesh.logConfiguration.logDrivr: found an unknown field; remove it, or use one of LogDriver, Options, SecretOptions", "EcsMesh.logConfiguration.LogDriver: found nothing; want the driver",
 		}},
 		{"a mount within ours", small + "Volumes: [{Name: v}]\nContainerDefinitions: [{Name: web, Image: w, MountPoints: [{SourceVolume: v, ContainerPath: /ecsmesh/cache}]}]", web, []string{`ContainerDefinitions[0].MountPoints[0].ContainerPath: found "/ecsmesh/cache"; want another path`}},
+		{"containers that are to be split", small + app, "{service: web, port: 8080, containers: !Split [',', !Ref Waiting]}", []string{`EcsMesh.containers: found {"Fn::Split":[",",{"Ref":"Waiting"}]}; want a list of the names`}},
 		{"nobody who waits", small + app, "{service: web, port: 8080, containers: []}", []string{"EcsMesh.containers: found an empty list; remove it, or name at least one that waits for Envoy: there are web"}},
 		{"the health of who has a check at times", small + "ContainerDefinitions: [{Name: web, Image: w, HealthCheck: !If [C, {Command: [CMD, 'true']}, !Ref AWS::NoValue]}]", "{service: web, port: 8080, healthSyncContainers: [web]}", []string{
 			`EcsMesh.healthSyncContainers[0]: found "web"; remove it, or give the container a health check under every condition`,
