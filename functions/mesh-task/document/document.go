@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -77,11 +78,17 @@ func (d *Document) read(content []byte) error {
 		if faulty != nil {
 			return faulty
 		}
+		if at := tabbed.FindIndex(content); at != nil {
+			return fmt.Errorf("read YAML: line %d is indented by a tab, where YAML takes spaces alone", 1+bytes.Count(content[:at[1]], []byte("\n")))
+		}
 		return fmt.Errorf("read YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	d.Root, d.Format = root, YAML
 	return nil
 }
+
+// tabbed is the begin of a line that has a tab among its spaces.
+var tabbed = regexp.MustCompile(`(?m)^ *\t`)
 
 func parseYAML(content []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))

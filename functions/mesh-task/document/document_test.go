@@ -216,6 +216,7 @@ func TestFaults(t *testing.T) {
 		"several documents":  {"a: 1\n---\nb: 2\n", "a second document begins at line 2: give each a file of its own"},
 		"YAML":               {"a: [1\nb: 2\n", "read YAML: line 1: did not find expected ',' or ']'"},
 		"JSON":               {"{\n \"a\": 1\n \"b\": 2\n}", "read JSON: line 3: invalid character '\"' after object key:value pair"},
+		"tabs":               {"a:\n  b: 1\nc:\n\td: 1\n", "read YAML: line 4 is indented by a tab, where YAML takes spaces alone"},
 		"half of a document": {"{\"a\": [1,", "read JSON: line 1: the document ends too early"},
 		"too much":           {"{}\n{}\n", "read JSON: line 2: there is something after the end of the document"},
 		"a key twice":        {"a: 1\nb: 2\na: 3\n", "line 3: a is there a second time; the first is in line 1"},
