@@ -112,6 +112,13 @@ func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
 		Log:    slog.New(slog.NewTextHandler(b.log, nil)),
 		Now:    func() time.Time { return b.clock },
 	}
+	t.Cleanup(func() {
+		for line := range strings.Lines(b.log.String()) {
+			if !strings.Contains(line, " taskId=a1") {
+				t.Errorf("the line doesn't name the task: %s", line)
+			}
+		}
+	})
 	if err := b.run.Volume.Prepare(); err != nil {
 		t.Fatal(err)
 	}
