@@ -282,7 +282,10 @@ func TestTheLogNamesAFewExamples(t *testing.T) {
 		f.ecs.silent[arnOf(apps, n)] = true
 	}
 	f.run(t)
-	lines := f.logged(t, "nodes left as they are", "nodes", "examples")
+	lines := f.logged(t, "nodes left as they are", "nodes", "examples", "taskIds")
+	if len(lines) == 1 && len(lines[0]["taskIds"].([]any)) != 50 {
+		t.Errorf("not every task is named: %v", lines[0]["taskIds"])
+	}
 	if len(lines) != 1 || lines[0]["nodes"] != 50.0 || len(lines[0]["examples"].(map[string]any)) != maxExamples {
 		t.Errorf("got %v, want one line that counts 50 and names %d", lines, maxExamples)
 	}
