@@ -108,16 +108,15 @@ func (h *Handler) process(ctx context.Context, messages []message) []error {
 	stops := newStops()
 	for i, msg := range messages {
 		event, err := taskevent.Decode(msg.body)
-		log := h.about(msg, event)
 		switch {
 		case errors.Is(err, taskevent.ErrOtherEvent):
-			log.InfoContext(ctx, "nothing to do: not an event of an ECS task")
+			h.about(msg, event).InfoContext(ctx, "nothing to do: not an event of an ECS task")
 		case err != nil:
 			// Never the message itself: nobody knows what it holds.
-			log.ErrorContext(ctx, "message can't be read", "error", err)
+			h.about(msg, event).ErrorContext(ctx, "message can't be read", "error", err)
 			errs[i] = err
 		case event.Meaning() == taskevent.Nothing:
-			log.InfoContext(ctx, "nothing to do: the task goes on", "taskArn", event.TaskARN)
+			h.about(msg, event).InfoContext(ctx, "nothing to do: the task goes on", "taskArn", event.TaskARN)
 		default:
 			stops.add(event, i)
 		}
@@ -169,6 +168,10 @@ func (h *Handler) report(ctx context.Context, stops *stops, results []catalog.Re
 			outcome.latency = max(0, now.Sub(at)) // clocks differ
 			log = log.With("millisecondsSinceEvent", outcome.latency.Milliseconds())
 		}
+		if len(stop.eventIDs) > 1 { // the others said less, or the same
+			all := invocation.List(invocation.EventIDs, stop.eventIDs)
+			log = log.With(all.Key, all.Value)
+		}
 		switch {
 		case results[i].Err != nil:
 			log.ErrorContext(ctx, "task left as it is", "error", results[i].Err)
@@ -215,7 +218,7 @@ func (h *Handler) count(ctx context.Context, done []outcome) {
 			if outcome.latency != unknownLatency {
 				latencies = append(latencies, outcome.latency)
 			}
-			about.list = append(about.list, &stop{event: outcome.event})
+			about.list = append(about.list, &stop{event: outcome.event, eventIDs: []string{outcome.event.ID}})
 		}
 		events, tasks := about.ids()
 		err := h.metrics.Write(invocation.About(ctx, events, tasks),

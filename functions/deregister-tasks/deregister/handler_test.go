@@ -423,6 +423,22 @@ func TestMetricsNameTheirEventsAndTasks(t *testing.T) {
 	}
 }
 
+// TestEventsOfOneTaskAreAllNamed has the drain that a delete takes the place of
+// found by its own event's ID.
+func TestEventsOfOneTaskAreAllNamed(t *testing.T) {
+	f := newFixture()
+	var batch []events.SQSMessage
+	for _, name := range []string{"mesh-task-stopped.json", "mesh-task-stopping.json"} {
+		batch = append(batch, events.SQSMessage{MessageId: name, EventSource: "aws:sqs", Body: string(sample(t, name))})
+	}
+	f.handleBatch(t, batch)
+	const stopped, stopping = "44b04e22-750e-4760-9687-a9083e492c3f", "422845ac-ef62-4a20-87c7-a7cb7aebaa63"
+	want := []map[string]any{{"msg": "task deregistered", "eventId": stopped, "eventIds": []any{stopped, stopping}}}
+	if diff := cmp.Diff(want, f.logged(t, "msg", "eventId", "eventIds")); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+}
+
 // TestUnreadableMessagesAreNamed has an event that lacks a part found by what it
 // has.
 func TestUnreadableMessagesAreNamed(t *testing.T) {

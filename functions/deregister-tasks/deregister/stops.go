@@ -13,6 +13,7 @@ import (
 type stop struct {
 	event    taskevent.Event // the one that says most
 	messages []int           // every message about the task
+	eventIDs []string        // of their events
 }
 
 // stops are the tasks of a batch, each once, in the order of their first
@@ -35,6 +36,7 @@ func (s *stops) add(event taskevent.Event, message int) {
 		s.list = append(s.list, known)
 	}
 	known.messages = append(known.messages, message)
+	known.eventIDs = append(known.eventIDs, event.ID)
 	if event.Supersedes(known.event) {
 		known.event = event
 	}
@@ -42,9 +44,10 @@ func (s *stops) add(event taskevent.Event, message int) {
 
 // ids are the fields by which log lines name all the events and tasks.
 func (s *stops) ids() (events, tasks slog.Attr) {
-	eventIDs, taskIDs := make([]string, len(s.list)), make([]string, len(s.list))
-	for i, stop := range s.list {
-		eventIDs[i], taskIDs[i] = stop.event.ID, stop.event.Task.ID
+	var eventIDs, taskIDs []string
+	for _, stop := range s.list {
+		eventIDs = append(eventIDs, stop.eventIDs...)
+		taskIDs = append(taskIDs, stop.event.Task.ID)
 	}
 	return invocation.List(invocation.EventIDs, eventIDs), invocation.List(invocation.TaskIDs, taskIDs)
 }
