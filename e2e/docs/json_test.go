@@ -75,6 +75,15 @@ func readSnippet(text string) error {
 	if text == `{"maxDeletes": N}` {
 		return nil // sweep's, as events/sweep-override.json has it
 	}
+	if strings.HasPrefix(text, `{"report"`) { // as events/sweep-report.json has it
+		var payload struct {
+			Report   bool     `json:"report"`
+			Clusters []string `json:"clusters"`
+		}
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.DisallowUnknownFields()
+		return decoder.Decode(&payload)
+	}
 	if !strings.HasPrefix(text, "{") {
 		text = "{" + text + "}"
 	}

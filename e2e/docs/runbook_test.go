@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"ecsmesh/functions/sweep/sweep"
 )
 
 // elsewhere are packages whose errors the runbook doesn't have one by one, and
@@ -35,6 +37,16 @@ var elsewhere = map[string]string{
 type message struct {
 	position string // file and line
 	words    string // the longest part that is always the same
+}
+
+// TestRunbookHasEachDifference finds what a report may name.
+func TestRunbookHasEachDifference(t *testing.T) {
+	text := readFile(t, "docs", "runbook.md")
+	for _, kind := range sweep.Kinds() {
+		if !strings.Contains(text, "\n### "+string(kind)+"\n") {
+			t.Errorf("docs/runbook.md has no section %q", kind)
+		}
+	}
 }
 
 // TestRunbookHasEachMessage finds the messages of all warnings and errors in the

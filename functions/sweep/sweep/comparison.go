@@ -69,6 +69,15 @@ var meanings = []meaning{
 	{Unclear, "unclear", "nothing is done about it while it is", "what ECS says, or why it was not asked, is the reason"},
 }
 
+// Kinds are all kinds, in the order of their weight.
+func Kinds() []Kind {
+	all := make([]Kind, len(meanings))
+	for i, m := range meanings {
+		all[i] = m.kind
+	}
+	return all
+}
+
 // Difference is one thing that ECS and Consul have otherwise.
 type Difference struct {
 	Difference Kind   `json:"difference"`
