@@ -24,13 +24,13 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatalf("ask SAM for its options: %v\n%s", err, out)
 	}
-	var real map[string]map[string]bool
-	if err := json.Unmarshal(out, &real); err != nil {
+	var actual map[string]map[string]bool
+	if err := json.Unmarshal(out, &actual); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range commands {
 		for option, takes := range usage.Options[command] {
-			if really, known := real[command][option]; !known || really != takes {
+			if really, known := actual[command][option]; !known || really != takes {
 				t.Errorf("sam %s has the option %s: %t, with a value: %t; want one with a value: %t", command, option, known, really, takes)
 			}
 		}
