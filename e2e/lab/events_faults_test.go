@@ -21,6 +21,7 @@ import (
 	"ecsmesh/e2e/ecs"
 	"ecsmesh/e2e/emulator"
 	"ecsmesh/e2e/lab"
+	"ecsmesh/functions/sweep/sweep"
 	"ecsmesh/shared/mesh"
 )
 
@@ -236,7 +237,13 @@ func TestTheSweepMakesGoodWhatEventsMissed(t *testing.T) {
 	future := registerByHand(t, l, newTaskARN(), now.Add(time.Hour), "10.1.2.5")
 
 	stillDrained := watchDrain(t, l, early)
+	expectDifferences(t, l, map[string][]sweep.Kind{
+		mesh.NodeName(dead.ID()): {sweep.DeadRegistered, sweep.AddressTwice}, mesh.NodeName(successor.ID()): {sweep.AddressTwice},
+		mesh.NodeName(drained.ID()): {sweep.RunningDrained}, mesh.NodeName(late.ID()): {sweep.StoppingUndrained},
+		forgotten: {sweep.DeadRegistered}, future: {sweep.Unclear},
+	})
 	must(t, l.Sweep(t.Context(), ""))
+	expectDifferences(t, l, map[string][]sweep.Kind{future: {sweep.Unclear}})
 
 	for name, want := range map[string]bool{
 		mesh.NodeName(dead.ID()): false, mesh.NodeName(successor.ID()): true, mesh.NodeName(web.ID()): true, mesh.NodeName(drained.ID()): true,

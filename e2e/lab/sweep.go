@@ -14,16 +14,27 @@ func (l *Lab) Sweep(ctx context.Context, payload string) error {
 	if payload == "" {
 		payload = "{}"
 	}
+	_, err := l.invokeSweep(ctx, payload)
+	return err
+}
+
+// Report asks the sweep what differs between ECS and Consul, and returns its
+// answer in JSON; see sweep.Report.
+func (l *Lab) Report(ctx context.Context) ([]byte, error) {
+	return l.invokeSweep(ctx, `{"report": true}`)
+}
+
+func (l *Lab) invokeSweep(ctx context.Context, payload string) ([]byte, error) {
 	client := lambda.NewFromConfig(l.Emulator.Config())
 	out, err := client.Invoke(ctx, &lambda.InvokeInput{
 		FunctionName: aws.String(l.Outputs["SweepFunction"]),
 		Payload:      []byte(payload),
 	})
 	if err != nil {
-		return fmt.Errorf("invoke the sweep: %w", err)
+		return nil, fmt.Errorf("invoke the sweep: %w", err)
 	}
 	if out.FunctionError != nil {
-		return fmt.Errorf("invoke the sweep: %s", out.Payload)
+		return nil, fmt.Errorf("invoke the sweep: %s", out.Payload)
 	}
-	return nil
+	return out.Payload, nil
 }
