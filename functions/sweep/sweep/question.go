@@ -20,7 +20,7 @@ type question struct {
 // {"clusters": ["ARN"]} or without. nil is no question.
 func readQuestion(payload json.RawMessage) (*question, error) {
 	var fields map[string]json.RawMessage
-	_ = json.Unmarshal(payload, &fields) // what is wrong with it, the sweep says
+	_ = json.Unmarshal(payload, &fields) // what is no object asks nothing, and the sweep says what is wrong with it
 	switch value := string(fields["report"]); value {
 	case "", "false":
 		return nil, nil
