@@ -103,6 +103,8 @@ func (in Inputs) Ecsmesh(tasks float64, settings Settings) Bill {
 		{"ECS", ecs, "calls", 0, true},
 		{"CloudWatch Logs", logGB, "GB", logGB * (p.LogsIngested.Value + p.LogsStored.Value), false},
 		{"CloudWatch metrics", s.Metrics.Value, "metrics", s.Metrics.Value * p.CustomMetric.Value, false},
+		{"CloudWatch", s.Alarms.Value, "alarms", s.Alarms.Value * p.Alarm.Value, false},
+		{"CloudWatch", s.Dashboards.Value, "dashboards", s.Dashboards.Value * p.Dashboard.Value, false},
 	}
 }
 

@@ -18,6 +18,7 @@ func small() Inputs {
 		&in.Stack.SweepMB: 256, &in.Stack.SweepCPUMillisATask: 0.03, &in.Stack.FunctionMB: 128, &in.Stack.MBAProcessor: 1280,
 		&in.Stack.WaitMillis: 50, &in.Stack.CPUMillis: 1, &in.Stack.CPUMillisAnEvent: 0.5, &in.Stack.ColdShare: 0.01, &in.Stack.ColdMillis: 300,
 		&in.Stack.LogBytesARun: 1500, &in.Stack.LogBytesAnEvent: 600, &in.Stack.LogBytesAStart: 1000, &in.Stack.Metrics: 16,
+		&in.Stack.Alarms: 14, &in.Stack.Dashboards: 1, &in.Prices.Alarm: 0.1, &in.Prices.Dashboard: 3,
 		&in.Others.Helpers: 2, &in.Others.HelperMB: 512, &in.Others.PollSeconds: 10, &in.Others.CallsAPage: 2,
 		&in.Others.ControllerCPU: 0.25, &in.Others.ControllerGB: 0.5,
 		&in.Prices.SQSRequests: 0.4, &in.Prices.LambdaRequests: 0.2, &in.Prices.LambdaGBSecond: 0.00001, &in.Prices.SSMReads: 0.05,
@@ -46,13 +47,15 @@ func TestEcsmesh(t *testing.T) {
 		{"ECS", 2880*3 + 2980*2, "calls", 0, true},
 		{"CloudWatch Logs", 0.01307, "GB", 0.0069271, false},
 		{"CloudWatch metrics", 16, "metrics", 4.8, false},
+		{"CloudWatch", 14, "alarms", 1.4, false},
+		{"CloudWatch", 1, "dashboards", 3, false},
 	} {
 		got := bill[i]
 		if got.Service != want.Service || got.Unit != want.Unit || got.Calls != want.Calls || !same(got.Quantity, want.Quantity) || !same(got.Dollars, want.Dollars) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if want := 4.966643725; !same(bill.Dollars(), want) {
+	if want := 9.366643725; !same(bill.Dollars(), want) {
 		t.Errorf("it costs %g, want %g", bill.Dollars(), want)
 	}
 	if want := 220_900.0 + 11_740 + 14_600; !same(bill.Calls(), want) {

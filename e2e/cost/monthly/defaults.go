@@ -54,6 +54,8 @@ func defaultStack() Stack {
 		LogBytesAnEvent:     Input{Name: "log of an event", Value: 600, Unit: "bytes", Source: "measured: a line of 400 to 550", Note: "functions/deregister-tasks/deregister/handler.go"},
 		LogBytesAStart:      Input{Name: "log of a starting task", Value: 1000, Unit: "bytes", Source: assumed, Note: "initcontainer/register: three lines"},
 		Metrics:             Input{Name: "custom metrics", Value: 16, Unit: "", Source: "functions, shared/publisher", Note: "3 of deregister-tasks, 2 of publish-servers, 8 of sweep, and 3 reasons to skip"},
+		Alarms:              Input{Name: "alarms", Value: 14, Unit: "", Source: template, Note: "none with Monitoring=DISABLED"},
+		Dashboards:          Input{Name: "dashboards", Value: 1, Unit: "", Source: template, Note: "none with Monitoring=DISABLED"},
 	}
 }
 

@@ -38,6 +38,8 @@ type Prices struct {
 	LogsIngested    Input
 	LogsStored      Input
 	CustomMetric    Input
+	Alarm           Input
+	Dashboard       Input
 	FargateGBHour   Input
 	FargateCPUHour  Input
 	InstanceGBHour  Input
@@ -89,6 +91,8 @@ type Stack struct {
 	LogBytesAnEvent     Input
 	LogBytesAStart      Input
 	Metrics             Input
+	Alarms              Input
+	Dashboards          Input
 }
 
 // Others are what one would run otherwise.

@@ -101,6 +101,20 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestAlarms counts those of the template, and its dashboards.
+func TestAlarms(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(root(t), "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, input := range map[string]Input{"Alarm": Default().Stack.Alarms, "Dashboard": Default().Stack.Dashboards} {
+		made := len(regexp.MustCompile(`(?m)^    Type: AWS::CloudWatch::`+kind+`$`).FindAll(content, -1))
+		if float64(made) != input.Value {
+			t.Errorf("the template makes %d of %s, the model has %g", made, input.Name, input.Value)
+		}
+	}
+}
+
 // TestMonotone holds where more tasks never cost less.
 func TestMonotone(t *testing.T) {
 	in := Default()

@@ -48,6 +48,7 @@ func (in Inputs) Page() string {
 	write("\n![Monthly cost of ecsmesh, of helper processes with a controller, and of a controller alone, for 10, 1,000 and 100,000 tasks](cost.svg)\n\n")
 
 	write("- **ecsmesh** is the stack of `template.yaml` and what tasks read at their start. At rest tasks call nothing of AWS's.\n")
+	write("  Its alarms and its dashboard are in it; the others have none.\n")
 	write("  *Large fleet* has a batch size of %s, a window of %s s, and Parameter Store's higher throughput, which costs more than\n",
 		number(in.Stack.LargeBatchSize.Value), number(in.Stack.LargeWindowSeconds.Value))
 	write("  larger batches save: leave that off until its limit (below) is met.\n")
@@ -61,7 +62,8 @@ func (in Inputs) Page() string {
 
 	write("## Where the money goes\n\n")
 	in.writeServices(write)
-	write("\nCustom metrics cost the same in any mesh, and so do Lambda's pollers, which ask an empty queue %s times a month.\n", number(in.Stack.Pollers.Value*in.Churn.HoursAMonth.Value*3600/in.Stack.LongPollSeconds.Value))
+	write("\n`Monitoring=DISABLED` makes no alarms and no dashboard. An account has 10 alarms, 10 metrics and 3 dashboards free, which isn't\n")
+	write("counted here. They cost the same in any mesh, and so do Lambda's pollers, which ask an empty queue %s times a month.\n", number(in.Stack.Pollers.Value*in.Churn.HoursAMonth.Value*3600/in.Stack.LongPollSeconds.Value))
 	write("Nothing is encrypted with keys of KMS that are paid for, and there is no SNS.\n\n")
 
 	write("## Limits\n\n")

@@ -22,6 +22,8 @@ func defaultPrices() Prices {
 		LogsIngested:    priced("CloudWatch Logs, taken in", 0.50, "$ a GB", "https://c3x.dev/blog/cloudwatch-logs-cost-optimization", "AWS: https://aws.amazon.com/cloudwatch/pricing/"),
 		LogsStored:      priced("CloudWatch Logs, kept", 0.03, "$ a GB-month", "https://c3x.dev/blog/cloudwatch-logs-cost-optimization", "AWS: https://aws.amazon.com/cloudwatch/pricing/"),
 		CustomMetric:    priced("CloudWatch, custom metric", 0.30, "$ a month", "https://signoz.io/guides/cloudwatch-pricing", "AWS: https://aws.amazon.com/cloudwatch/pricing/"),
+		Alarm:           priced("CloudWatch, alarm", 0.10, "$ a month", "https://c3x.dev/blog/aws-cloudwatch-metrics-cost/", "AWS: https://aws.amazon.com/cloudwatch/pricing/"),
+		Dashboard:       priced("CloudWatch, dashboard", 3, "$ a month", "https://c3x.dev/blog/aws-cloudwatch-metrics-cost/", "AWS: https://aws.amazon.com/cloudwatch/pricing/"),
 		FargateGBHour:   priced("Fargate, memory, Linux on ARM", 0.00356, "$ a GB-hour", "https://www.vantage.sh/blog/fargate-pricing", "AWS: https://aws.amazon.com/fargate/pricing/"),
 		FargateCPUHour:  priced("Fargate, processor, Linux on ARM", 0.03238, "$ a vCPU-hour", "https://www.vantage.sh/blog/fargate-pricing", "AWS: https://aws.amazon.com/fargate/pricing/"),
 		InstanceGBHour:  priced("EC2, memory", 0.0816/8*memoryShare, "$ a GB-hour", "https://www.factualminds.com/blog/amazon-ec2-on-demand-pricing-instance-families-2026/", "m7g.large, $0.0816 for 2 vCPU and 8 GB, divided as Fargate divides its price between processor and memory"),
