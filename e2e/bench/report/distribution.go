@@ -11,6 +11,9 @@ import (
 const (
 	curveLeft   = 60
 	curveHeight = 220
+
+	// legendLetters is how many of them surely fit beside a mark.
+	legendLetters = 105
 )
 
 // drawDistribution draws for each figure which share of its samples is at most
@@ -36,9 +39,16 @@ func drawDistribution(title string, figures []results.Figure) string {
 	for i, f := range figures {
 		c.add(`<path class="curve l%d" d="%s"/>`, i%colours, steps(f.Samples, scale, y))
 		c.bar(fmt.Sprintf("c%d", i%colours), curveLeft, c.y, 12, 12)
-		c.text(curveLeft+20, c.y+11, "", fmt.Sprintf("%s: half at most %s, 95 %% at most %s", label(f),
-			quantity(results.Quantile(f.Samples, 0.5), f.Unit), quantity(results.Quantile(f.Samples, 0.95), f.Unit)))
-		c.y += 20
+		values := fmt.Sprintf("half at most %s, 95 %% at most %s",
+			quantity(results.Quantile(f.Samples, 0.5), f.Unit), quantity(results.Quantile(f.Samples, 0.95), f.Unit))
+		legend := []string{label(f) + ": " + values}
+		if len(legend[0]) > legendLetters {
+			legend = []string{label(f) + ":", values}
+		}
+		for _, text := range legend {
+			c.text(curveLeft+20, c.y+11, "", text)
+			c.y += 20
+		}
 	}
 	return c.svg()
 }
