@@ -30,7 +30,7 @@ import (
 // passes on a clock of the test's own.
 func TestEachAlarmHasItsFault(t *testing.T) {
 	t.Parallel()
-	parameters := tries("10")
+	parameters := tries("15")
 	parameters["SweepMaxDeletedTasks"], parameters["SweepMaxDeletedPercent"] = "2", "0"
 	parameters["PublishServersScheduleState"], parameters["SweepScheduleState"] = "DISABLED", "ENABLED"
 	parameters["SweepScheduleExpression"] = "rate(1 day)" // the test sweeps by itself
