@@ -29,6 +29,14 @@ type Deployment struct {
 // Over holds for a deployment that ECS has given up, or is about to.
 func (d Deployment) Over() bool { return d.RollsBack() || strings.HasPrefix(d.Status, "STOP") }
 
+// Ended holds for a deployment that is history: another may have come since.
+func (d Deployment) Ended() bool {
+	return slices.Contains([]types.ServiceDeploymentStatus{
+		types.ServiceDeploymentStatusSuccessful, types.ServiceDeploymentStatusStopped,
+		types.ServiceDeploymentStatusRollbackSuccessful, types.ServiceDeploymentStatusRollbackFailed,
+	}, types.ServiceDeploymentStatus(d.Status))
+}
+
 // RollsBack holds for a deployment that goes back, or has gone.
 func (d Deployment) RollsBack() bool { return strings.HasPrefix(d.Status, "ROLLBACK_") }
 
@@ -67,7 +75,7 @@ var errUnknown = errors.New("ECS doesn't know it")
 // otherwise.
 func isRefused(err error) bool {
 	var answer smithy.APIError
-	return errors.Is(err, errUnknown) || errors.As(err, &answer) && slices.Contains([]string{
+	return errors.As(err, &answer) && slices.Contains([]string{
 		"AccessDeniedException", "ClusterNotFoundException", "InvalidParameterException",
 		"ServiceNotActiveException", "ServiceNotFoundException", "UnsupportedFeatureException",
 	}, answer.ErrorCode())
@@ -76,17 +84,14 @@ func isRefused(err error) bool {
 // Deployment describes a service deployment.
 func (e *ECS) Deployment(ctx context.Context, arn string) (Deployment, error) {
 	out, err := e.client.DescribeServiceDeployments(ctx, &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{arn}})
-	if err == nil && len(out.ServiceDeployments) != 1 {
-		err = unknown(out.Failures)
+	if err == nil && (len(out.ServiceDeployments) != 1 || out.ServiceDeployments[0].TargetServiceRevision == nil) {
+		err = unknown(out.Failures) // without a target it would pass for one of no tasks
 	}
 	if err != nil {
 		return Deployment{}, fmt.Errorf("describe the service deployment %s: %w", arn, err)
 	}
 	found := out.ServiceDeployments[0]
-	d := Deployment{Status: string(found.Status)}
-	if found.TargetServiceRevision != nil {
-		d.Wanted = int(found.TargetServiceRevision.RequestedTaskCount)
-	}
+	d := Deployment{Status: string(found.Status), Wanted: int(found.TargetServiceRevision.RequestedTaskCount)}
 	for _, source := range found.SourceServiceRevisions {
 		d.Sources = append(d.Sources, aws.ToString(source.Arn))
 	}

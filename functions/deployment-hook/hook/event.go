@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +24,8 @@ const (
 	// its name in Consul.
 	serviceDetail = "service"
 
-	// sinceDetail comes back as it was answered: when a stage was first asked
-	// about, by the stage, in RFC 3339.
+	// sinceDetail comes back as it was answered: when a step was first asked
+	// about, by the step, in RFC 3339.
 	sinceDetail = "ecsmesh-since-"
 
 	// reasonDetail is for people.
@@ -44,7 +45,7 @@ type event struct {
 
 	details map[string]any // of HookDetails
 	cluster string         // name of the service's
-	since   time.Time      // when this stage was first asked about
+	since   time.Time      // when this step was first asked about
 }
 
 // parse reads an event that comes at a time, and finds all of its faults.
@@ -102,16 +103,26 @@ func parseDetails(raw json.RawMessage) (map[string]any, error) {
 	return details, nil
 }
 
-// begun is when the event's stage was first asked about.
+// step is the event's stage, and which of its steps where it has several: those of
+// a canary deployment are hours apart, and a rollback's is the last. ECS brings
+// back what was answered to those before.
+func (e event) step() string {
+	if weight, ok := e.Execution.ProductionWeights[e.Execution.Target]; ok && e.Stage == ProductionTrafficShift {
+		return e.Stage + "-" + strconv.FormatFloat(weight, 'f', -1, 64)
+	}
+	return e.Stage
+}
+
+// begun is when the event's step was first asked about.
 func (e event) begun(now time.Time) (time.Time, error) {
-	said, ok := e.details[sinceDetail+e.Stage]
+	said, ok := e.details[sinceDetail+e.step()]
 	if !ok {
 		return now, nil
 	}
 	text, _ := said.(string)
 	since, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("hookDetails has %v for %s, want a time: it is this function's own, so leave it out", said, sinceDetail+e.Stage)
+		return time.Time{}, fmt.Errorf("hookDetails has %v for %s, want a time: it is this function's own, so leave it out", said, sinceDetail+e.step())
 	}
 	return since, nil
 }

@@ -3,6 +3,7 @@ package hook
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"ecsmesh/shared/catalog"
@@ -91,6 +92,11 @@ func (f found) obstacles() []string {
 	envoy := false
 	for _, service := range f.registered.Services {
 		envoy = envoy || service.Envoy
+		// Each is registered with a check. Without, nothing is known of it; as where
+		// the node went between the two reads, when the task stopped.
+		if !slices.ContainsFunc(f.registered.Checks, func(c catalog.Check) bool { return c.ServiceID == service.ID }) {
+			obstacles = append(obstacles, fmt.Sprintf("task %s: the service %s has no check in Consul", f.task.ID, service.ID))
+		}
 	}
 	if !envoy {
 		obstacles = append(obstacles, fmt.Sprintf("task %s has no Envoy registered in Consul", f.task.ID))

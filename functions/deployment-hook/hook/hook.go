@@ -75,7 +75,7 @@ type Hook struct {
 	Deployments deployments
 	Nodes       nodes
 	Traffic     traffic
-	Limit       time.Duration // how long a stage may be IN_PROGRESS
+	Limit       time.Duration // how long a step of a stage may be IN_PROGRESS
 	Services    []string      // those whose traffic may be shifted, by their names in Consul
 	Now         func() time.Time
 	Log         *slog.Logger
@@ -140,7 +140,7 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 		// All that came, in case that ECS replaces where it says that it merges.
 		details := maps.Clone(e.details)
 		maps.Copy(details, answer.Details)
-		details[sinceDetail+e.Stage] = e.since.UTC().Format(time.RFC3339)
+		details[sinceDetail+e.step()] = e.since.UTC().Format(time.RFC3339)
 		answer.Details = details
 	case Failed:
 		log.ErrorContext(ctx, "the deployment is to be rolled back")
@@ -167,7 +167,9 @@ func (h *Hook) bound(v verdict, waited time.Duration) verdict {
 }
 
 // failure is the verdict where something could not be asked, or done. What was
-// refused is refused the next time, too; anything else may pass.
+// refused is refused the next time, too; anything else may pass. That ECS doesn't
+// know the deployment that it asks about passes as well: what it describes is a copy
+// that lags behind.
 func failure(what string, err error) verdict {
 	v := verdict{InProgress, err.Error(), &unread{what, err}}
 	if isRefused(err) || consul.Permanent(err) || errors.Is(err, consul.ErrHidden) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -88,7 +89,10 @@ func newWorld() *world {
 		tasks:      []Task{{ID: taskID, Status: "RUNNING", Running: true, InMesh: true}},
 		registered: catalog.Registered{
 			Services: []catalog.Service{{ID: "api-1"}, {ID: "api-1-sidecar-proxy", Envoy: true}},
-			Checks:   []catalog.Check{{ID: "api-1-tcp", ServiceID: "api-1", Status: api.HealthPassing}},
+			Checks: []catalog.Check{
+				{ID: "api-1-tcp", ServiceID: "api-1", Status: api.HealthPassing},
+				{ID: "api-1-sidecar-proxy-envoy", ServiceID: "api-1-sidecar-proxy", Status: api.HealthPassing},
+			},
 		},
 		protocol: "http",
 	}
@@ -138,6 +142,12 @@ func TestTheGateOpensForTasksThatPass(t *testing.T) {
 		"registered by half": {
 			func(w *world) { w.registered.Services = w.registered.Services[:1] }, InProgress, "task " + taskID + " has no Envoy registered in Consul",
 		},
+		"gone between two reads": {
+			func(w *world) { w.registered.Checks = nil }, InProgress, "task " + taskID + ": the service api-1 has no check in Consul",
+		},
+		"its Envoy has no check": {
+			func(w *world) { w.registered.Checks = w.registered.Checks[:1] }, InProgress, "the service api-1-sidecar-proxy has no check in Consul",
+		},
 		"a check fails": {
 			func(w *world) {
 				w.registered.Checks[0].Status, w.registered.Checks[0].Output = api.HealthCritical, "connection\nrefused"
@@ -166,7 +176,7 @@ func TestTheGateOpensForTasksThatPass(t *testing.T) {
 		"Consul refuses":     {func(w *world) { w.consul = api.StatusError{Code: 403, Body: "Permission denied"} }, Failed, "Permission denied"},
 		"Consul hides":       {func(w *world) { w.consul = consul.ErrHidden }, Failed, "hidden by Consul's ACLs"},
 		"ECS is away":        {func(w *world) { w.err = errors.New("throttled") }, InProgress, "throttled"},
-		"ECS knows nothing":  {func(w *world) { w.err = errUnknown }, Failed, "ECS doesn't know it"},
+		"ECS lags behind":    {func(w *world) { w.err = errUnknown }, InProgress, "ECS doesn't know it"},
 		"it is rolled back":  {func(w *world) { w.deployment.Status = "ROLLBACK_IN_PROGRESS" }, Failed, "the deployment is ROLLBACK_IN_PROGRESS"},
 		"it is stopped":      {func(w *world) { w.deployment.Status = "STOP_REQUESTED" }, Failed, "the deployment is STOP_REQUESTED"},
 		"late, when all was": {func(w *world) { w.deployment.Status = "SUCCESSFUL" }, Succeeded, "1 tasks pass"},
@@ -222,6 +232,26 @@ func TestWaitingEndsWithItsReason(t *testing.T) {
 	w.registered = newWorld().registered
 	if answer, _ := w.ask(t, 31*time.Minute, event); answer.Status != Succeeded {
 		t.Errorf("got %s when all is well", answer.Status)
+	}
+}
+
+// TestEachStepHasItsOwnTime has a canary's steps, hours apart, and the way back each
+// find Consul without a leader for a moment.
+func TestEachStepHasItsOwnTime(t *testing.T) {
+	w := newWorld()
+	details := map[string]any{"service": "api"}
+	for step, at := range map[int]time.Duration{10: 0, 50: 2 * time.Hour, 100: 4 * time.Hour, 0: 5 * time.Hour} {
+		weights := strings.NewReplacer(`": 100`, fmt.Sprintf(`": %d`, step), `": 0`, fmt.Sprintf(`": %d`, 100-step))
+		event := next(t, []byte(weights.Replace(string(sample(t, "traffic-shift")))), Answer{Details: details})
+		for at, want := range map[time.Duration]Status{at: InProgress, at + time.Minute: InProgress} {
+			w.consul = consul.ErrNoAnswer
+			answer, reason := w.ask(t, at, event)
+			if answer.Status != want {
+				t.Errorf("the step to %d%%: got %s because %q", step, answer.Status, reason)
+			}
+			details = answer.Details
+			event = next(t, event, answer)
+		}
 	}
 }
 
@@ -290,6 +320,8 @@ func TestTrafficThatIsNotShifted(t *testing.T) {
 		"after two revisions": {
 			"pre-scale-up", func(w *world) { w.deployment.Sources = append(w.deployment.Sources, blueARN+"1") }, Failed, "nothing says which has the traffic",
 		},
+		"late, when all was":    {"traffic-shift", func(w *world) { w.deployment.Status = "SUCCESSFUL" }, Failed, "the deployment is SUCCESSFUL"},
+		"late, after it went":   {"rollback", func(w *world) { w.deployment.Status = "ROLLBACK_SUCCESSFUL" }, Failed, "the deployment is ROLLBACK_SUCCESSFUL"},
 		"tcp":                   {"pre-scale-up", func(w *world) { w.protocol = "tcp" }, Failed, "give it Protocol http"},
 		"Consul is away":        {"pre-scale-up", func(w *world) { w.consul = consul.ErrNoAnswer }, InProgress, "no Consul server"},
 		"Consul refuses":        {"traffic-shift", func(w *world) { w.consul = api.StatusError{Code: 403, Body: "Permission denied"} }, Failed, "Permission denied"},
@@ -303,7 +335,11 @@ func TestTrafficThatIsNotShifted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			test.change(w)
-			if answer, reason := w.ask(t, 0, sample(t, test.event)); answer.Status != test.want || !strings.Contains(reason, test.reason) {
+			answer, reason := w.ask(t, 0, sample(t, test.event))
+			if strings.HasPrefix(name, "late") && w.splits != nil {
+				t.Errorf("asked for %v", w.splits)
+			}
+			if answer.Status != test.want || !strings.Contains(reason, test.reason) {
 				t.Errorf("got %s because %q; want %s because %q", answer.Status, reason, test.want, test.reason)
 			}
 		})

@@ -42,6 +42,9 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if e.Stage == PreScaleUp && deployment.Over() {
 		return verdictf(Failed, "the deployment is %s, so there is nothing to prepare", deployment.Status)
 	}
+	if deployment.Ended() {
+		return verdictf(Failed, "the deployment is %s, so the traffic of %s is another's", deployment.Status, name)
+	}
 	weights, err := weights(e, deployment)
 	if err != nil {
 		return verdict{status: Failed, reason: err.Error()}
