@@ -63,7 +63,7 @@ func shorten(text string) string {
 func target(check config.Check) string {
 	switch {
 	case check.HTTP != "":
-		return fmt.Sprintf("HTTP %s %s", method(check), check.HTTP)
+		return fmt.Sprintf("HTTP %s %s", method(check), check.Shown())
 	case check.GRPC != "":
 		return "gRPC " + check.GRPC
 	default:

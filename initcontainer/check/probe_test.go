@@ -50,6 +50,7 @@ func TestHTTP(t *testing.T) {
 		"critical": {config.Check{HTTP: plain.URL + "/gone"}, "critical HTTP GET URL/gone: 410 Gone"},
 		"redirect": {config.Check{HTTP: plain.URL + "/moved"}, "passing HTTP GET URL/moved: 200 OK"},
 		"skip TLS": {config.Check{HTTP: secure.URL + "/", TLSSkipVerify: true}, "passing HTTP GET URL/: 200 OK"},
+		"secrets":  {config.Check{HTTP: strings.Replace(plain.URL, "//", "//me:s3cret@", 1) + "/?token=s3cret"}, "passing HTTP GET URL/?…: 200 OK"},
 		"bad TLS":  {config.Check{HTTP: secure.URL + "/"}, "critical HTTP GET URL/: x509: certificate signed by unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) { expect(t, test.check, test.want, plain.URL, secure.URL) })

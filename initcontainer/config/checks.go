@@ -42,6 +42,26 @@ func withoutUser(address string) string {
 	return scheme + "//…" + address[at:]
 }
 
+// Shown is the URL of HTTP as everybody may read it, in Consul and in logs: without
+// a user, a password and what is asked for, each of which may be a secret.
+func (c Check) Shown() string {
+	u, err := url.Parse(c.HTTP)
+	if err != nil || u.User == nil && u.RawQuery == "" {
+		return c.HTTP
+	}
+	query := ""
+	if u.RawQuery != "" {
+		query = "?…"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String() + query
+}
+
+// Private tells whether a check has what may be a secret.
+func (c Check) Private() bool {
+	return len(c.Header) > 0 || c.Body != "" || c.Shown() != c.HTTP
+}
+
 // longestCheck is the most that ECS lets Envoy's health check take, within
 // which all of the service's checks run.
 const longestCheck = 60 * time.Second

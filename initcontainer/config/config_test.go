@@ -294,3 +294,22 @@ func TestAnUnknownFieldsAlternativesAreNamedOnce(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// What is registered in Consul and said in its outputs is read by everybody.
+func TestChecksAreShownWithoutSecrets(t *testing.T) {
+	for address, want := range map[string]string{
+		"http://127.0.0.1:8080/health":                        "http://127.0.0.1:8080/health",
+		"http://127.0.0.1:8080/a@b":                           "http://127.0.0.1:8080/a@b",
+		"http://me:s3cret@127.0.0.1:8080/health":              "http://127.0.0.1:8080/health",
+		"https://127.0.0.1/health?token=s3cret":               "https://127.0.0.1/health?…",
+		"https://me:s3cret@127.0.0.1/health?token=s3cret&a=b": "https://127.0.0.1/health?…",
+	} {
+		check := Check{HTTP: address}
+		if got := check.Shown(); got != want {
+			t.Errorf("%s is shown as %s, want %s", address, got, want)
+		}
+		if got := check.Private(); got != (address != want) {
+			t.Errorf("%s: private is %t", address, got)
+		}
+	}
+}

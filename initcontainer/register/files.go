@@ -68,7 +68,7 @@ func (s *session) tryPrivate(shared volume.Volume) error {
 }
 
 func (s *session) hasPrivateChecks() bool {
-	return slices.ContainsFunc(s.Config.Service.Checks, func(check config.Check) bool { return len(check.Header) > 0 || check.Body != "" })
+	return slices.ContainsFunc(s.Config.Service.Checks, config.Check.Private)
 }
 
 func (s *session) writeToken(shared volume.Volume) error {
@@ -157,11 +157,11 @@ func (s *session) publicListener() string {
 	return net.JoinHostPort(s.address.String(), strconv.Itoa(port))
 }
 
-// writeRequests returns the checks as everybody may read them. Headers and
-// bodies of their requests, which may be secret, go to a file of their own.
+// writeRequests returns the checks as everybody may read them. Headers, bodies and
+// URLs of their requests, which may have secrets, go to a file of their own.
 func (s *session) writeRequests(shared volume.Volume) (checks []config.Check, private bool, err error) {
 	for _, check := range s.Config.Service.Checks {
-		check.Header, check.Body = nil, ""
+		check.Header, check.Body, check.HTTP = nil, "", check.Shown()
 		checks = append(checks, check)
 	}
 	if !s.hasPrivateChecks() {

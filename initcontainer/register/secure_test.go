@@ -2,10 +2,17 @@ package register
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"ecsmesh/initcontainer/config"
+	"ecsmesh/initcontainer/registration"
 	"ecsmesh/initcontainer/taskmeta"
+	"ecsmesh/initcontainer/volume"
 	"ecsmesh/shared/login"
 	"ecsmesh/shared/mesh"
 )
@@ -39,5 +46,38 @@ func TestTokensAreNotTakenForThoseOfConsulECS(t *testing.T) {
 	}
 	if meta["team"] != "shop" || meta["ecsmesh-cluster-arn"] != arn.ClusterARN() || len(users) != 1 {
 		t.Errorf("a token's description says %v, and the user's is %v now", meta, users)
+	}
+}
+
+// TestRequestsWithSecretsHaveAFileOfTheirOwn leaves nothing secret in what every
+// user in the task may read, nor in Consul.
+func TestRequestsWithSecretsHaveAFileOfTheirOwn(t *testing.T) {
+	for _, check := range []string{
+		`"http": "http://127.0.0.1/", "header": {"Authorization": ["s3cret"]}`,
+		`"http": "http://127.0.0.1/", "method": "POST", "body": "s3cret"`,
+		`"http": "http://me:s3cret@127.0.0.1/"`,
+		`"http": "http://127.0.0.1/?token=s3cret"`,
+	} {
+		document := `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 80, "checks": [{"name": "a", ` + check + `}]}}`
+		cfg, err := config.Read(func(name string) string { return map[string]string{config.Variable: document}[name] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Proxy.UID = os.Geteuid()
+		shared := volume.Volume(t.TempDir())
+		if err := shared.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		open, private, err := (&session{Registrar: Registrar{Config: cfg}}).writeRequests(shared)
+		if err != nil || !private || strings.Contains(fmt.Sprint(open), "s3cret") {
+			t.Errorf("of %s everybody may read %+v; private: %t, %v", check, open, private, err)
+		}
+		if whole, err := os.ReadFile(shared.Requests()); err != nil || !strings.Contains(string(whole), "s3cret") {
+			t.Errorf("of %s Envoy's user may read %s, %v", check, whole, err)
+		}
+		registered, err := registration.New(cfg, taskmeta.Task{Family: "api"}, netip.MustParseAddr("10.0.1.5"), time.Now())
+		if text, _ := json.Marshal(registered); err != nil || strings.Contains(string(text), "s3cret") {
+			t.Errorf("of %s Consul has %s, %v", check, text, err)
+		}
 	}
 }

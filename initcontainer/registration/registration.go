@@ -204,7 +204,7 @@ const (
 func notesOf(check config.Check) string {
 	switch {
 	case check.HTTP != "":
-		return fmt.Sprintf("HTTP %s %s, from inside the task", cmp.Or(check.Method, http.MethodGet), check.HTTP)
+		return fmt.Sprintf("HTTP %s %s, from inside the task", cmp.Or(check.Method, http.MethodGet), check.Shown())
 	case check.GRPC != "":
 		return fmt.Sprintf("gRPC health of %s, from inside the task", check.GRPC)
 	default:
