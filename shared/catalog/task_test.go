@@ -1,9 +1,13 @@
 package catalog
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,7 +54,7 @@ func TestRegisteredOnConsul(t *testing.T) {
 		return New(servers)
 	}
 	reader := as(`node_prefix "ecs-" { policy = "read" } service_prefix "" { policy = "read" }`)
-	for node, want := range map[string]Registered{
+	wanted := map[string]Registered{
 		"ecs-a": {
 			Services: []Service{{ID: "api-a"}, {ID: "api-a-sidecar-proxy", Envoy: true}},
 			Checks:   []Check{{ID: "api-a-tcp", ServiceID: "api-a", Status: api.HealthCritical, Output: "refused"}, {ID: "ecsmesh-lifecycle", Status: api.HealthCritical}},
@@ -58,14 +62,26 @@ func TestRegisteredOnConsul(t *testing.T) {
 		"ecs-b":    {Services: []Service{{ID: "gw-b", Envoy: true}}},
 		"ecs-c":    {},
 		"ecs-none": {},
-	} {
-		got, err := reader.Registered(t.Context(), node)
-		if err != nil {
-			t.Error(err)
+	}
+	// More than fit in one attempt.
+	for i := range 3 * readTogether {
+		node := fmt.Sprintf("ecs-many-%d", i)
+		wanted[node] = Registered{Services: []Service{{ID: "many-" + node}}}
+		if _, err := server.Client.Catalog().Register(&api.CatalogRegistration{Node: node, Address: "10.0.1.1", Service: &api.AgentService{ID: "many-" + node, Service: "many"}}, nil); err != nil {
+			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", node, diff)
-		}
+	}
+	got, err := reader.Registered(t.Context(), slices.Collect(maps.Keys(wanted))...)
+	if err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(wanted, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	ended, end := context.WithTimeout(t.Context(), 0)
+	defer end()
+	if got, err := reader.Registered(ended, "ecs-a"); !errors.Is(err, consul.ErrNoAnswer) || got != nil {
+		t.Errorf("without time: got %+v, %v", got, err)
 	}
 	// A part would pass for the whole.
 	for name, rules := range map[string]string{

@@ -35,15 +35,19 @@ func (h *Hook) gate(ctx context.Context, e event) verdict {
 	if err != nil {
 		return failure(inECS, err)
 	}
-	var all []found
+	var nodes []string
 	for _, task := range tasks {
-		f := found{task: task}
 		if task.InMesh && task.Running {
-			if f.registered, err = h.Nodes.Registered(ctx, mesh.NodeName(task.ID)); err != nil {
-				return failure(inConsul, err)
-			}
+			nodes = append(nodes, mesh.NodeName(task.ID))
 		}
-		all = append(all, f)
+	}
+	registered, err := h.Nodes.Registered(ctx, nodes...)
+	if err != nil {
+		return failure(inConsul, err)
+	}
+	all := make([]found, len(tasks))
+	for i, task := range tasks {
+		all[i] = found{task, registered[mesh.NodeName(task.ID)]}
 	}
 	return judge(deployment, all)
 }

@@ -61,7 +61,7 @@ type deployments interface {
 
 // nodes is Consul's catalog.
 type nodes interface {
-	Registered(ctx context.Context, node string) (catalog.Registered, error)
+	Registered(ctx context.Context, nodes ...string) (map[string]catalog.Registered, error)
 }
 
 // traffic is where Consul sends a service's requests.

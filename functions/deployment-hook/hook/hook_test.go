@@ -71,8 +71,12 @@ func (w *world) Revisions(_ context.Context, arns ...string) (map[string]Revisio
 
 func (w *world) Tasks(context.Context, string, string, Revision) ([]Task, error) { return w.tasks, nil }
 
-func (w *world) Registered(context.Context, string) (catalog.Registered, error) {
-	return w.registered, w.consul
+func (w *world) Registered(_ context.Context, nodes ...string) (map[string]catalog.Registered, error) {
+	all := map[string]catalog.Registered{}
+	for _, node := range nodes {
+		all[node] = w.registered
+	}
+	return all, w.consul
 }
 
 func (w *world) Protocol(context.Context, string) (string, error) { return w.protocol, w.consul }
