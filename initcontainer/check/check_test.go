@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ type bench struct {
 	task    Task
 	client  *api.Client
 	consul  *consultest.Server
-	log     *bytes.Buffer
+	log     *record
 	envoy   atomic.Int32 // what its /ready answers
 	app     atomic.Int32 // what the application's health answers
 	desired atomic.Value // DesiredStatus of the metadata
@@ -47,6 +48,24 @@ type bench struct {
 	clock   time.Time
 }
 
+// record is a log that may be read while a run that was left behind writes it.
+type record struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (r *record) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(line)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	return newBenchAt(t, consultest.Start(t))
@@ -54,7 +73,7 @@ func newBench(t *testing.T) *bench {
 
 func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
 	t.Helper()
-	b := &bench{consul: consul, log: &bytes.Buffer{}}
+	b := &bench{consul: consul, log: &record{}}
 	b.client = b.consul.Client
 	b.envoy.Store(200)
 	b.app.Store(200)

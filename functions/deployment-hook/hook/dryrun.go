@@ -46,10 +46,10 @@ func (b brief) Tasks(ctx context.Context, cluster, service string, of Revision) 
 	return b.deployments.Tasks(ctx, cluster, service, of)
 }
 
-func (b brief) Registered(ctx context.Context, node string) (catalog.Registered, error) {
+func (b brief) Registered(ctx context.Context, names ...string) (map[string]catalog.Registered, error) {
 	ctx, cancel := b.plan.Limit(ctx)
 	defer cancel()
-	return b.nodes.Registered(ctx, node)
+	return b.nodes.Registered(ctx, names...)
 }
 
 func (b brief) Protocol(ctx context.Context, service string) (string, error) {

@@ -17,6 +17,7 @@ import (
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/e2e/tools"
+	"ecsmesh/shared/mesh"
 )
 
 // clientTask is a task with a Consul client of its own, a real one.
@@ -165,7 +166,7 @@ func TestAConsulClientDrainsATaskThatStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	if drained := slices.ContainsFunc(checks, func(c *api.HealthCheck) bool {
-		return c.CheckID == "ecsmesh-lifecycle" && c.Notes == "the task is stopping"
+		return c.CheckID == mesh.LifecycleCheckID && c.Notes == mesh.LifecycleCheckNotes
 	}); !drained {
 		t.Errorf("the servers have the checks %s", asText(checks))
 	}
