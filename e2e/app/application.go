@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -103,6 +104,10 @@ func call(ctx context.Context, uri string, callers []string) (reply, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
 	if err != nil {
 		return out, fmt.Errorf("read the answer of upstream %s: %w", uri, err)
+	}
+	// So its Envoy says whom Consul's intentions deny.
+	if resp.StatusCode == http.StatusForbidden && bytes.HasPrefix(body, []byte("RBAC: ")) {
+		return out, fmt.Errorf("call upstream %s: %s, %s", uri, resp.Status, body)
 	}
 	var known reply
 	if json.Unmarshal(body, &known) == nil && known.Name != "" {

@@ -123,14 +123,22 @@ func TestServicesThatCallEachOtherStop(t *testing.T) {
 func TestSaysWhichUpstreamFailed(t *testing.T) {
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }))
 	defer broken.Close()
+	denied := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // as Envoy does
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte("RBAC: access denied"))
+	}))
+	defer denied.Close()
 	gone := "http://" + freeAddress(t)
-	web, _, _ := start(t, map[string]string{"NAME": "web", "UPSTREAM_URIS": broken.URL + ", " + gone}, 0)
+	web, _, _ := start(t, map[string]string{"NAME": "web", "UPSTREAM_URIS": broken.URL + ", " + denied.URL + ", " + gone}, 0)
 	got, resp := get(t, web)
 	if resp.StatusCode != http.StatusBadGateway || got.Code != http.StatusBadGateway {
 		t.Errorf("status %d, code %d, want 502", resp.StatusCode, got.Code)
 	}
 	if call := got.UpstreamCalls[broken.URL]; call.Code != 503 || call.Error == "" {
 		t.Errorf("the broken upstream: %+v", call)
+	}
+	if call := got.UpstreamCalls[denied.URL]; call.Code != 403 || call.Error == "" {
+		t.Errorf("the upstream that is denied: %+v", call)
 	}
 	if call := got.UpstreamCalls[gone]; call.Code != 0 || call.Error == "" {
 		t.Errorf("the upstream that is gone: %+v", call)

@@ -58,7 +58,7 @@ func TestADryRunLetsEveryDeploymentGoOn(t *testing.T) {
 		}, "the deployment in ECS: no route"},
 		"ECS knows nothing": {gate, func(w *world) { w.err = errUnknown }, []dryrun.Step{
 			{Action: "wait for", What: "the tasks of " + greenARN, Why: "each is to be registered in Consul with its Envoy, and to pass"},
-			answers(Failed, "ECS doesn't know it"),
+			answers(InProgress, "the deployment in ECS could not be read"),
 		}, "the deployment in ECS: ECS doesn't know it"},
 		"ECS is away at the shift": {shift, noECS, []dryrun.Step{
 			resolver, splitter("the traffic goes as ECS moves it", map[string]float64{blueID: 0, greenID: 100}),
