@@ -14,6 +14,7 @@ import (
 	"ecsmesh/shared/consul"
 	"ecsmesh/shared/dryrun"
 
+	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -56,10 +57,14 @@ func TestADryRunLetsEveryDeploymentGoOn(t *testing.T) {
 			{Action: "wait for", What: "the tasks of " + greenARN, Why: "each is to be registered in Consul with its Envoy, and to pass"},
 			answers(InProgress, "the deployment in ECS could not be read"),
 		}, "the deployment in ECS: no route"},
-		"ECS knows nothing": {gate, func(w *world) { w.err = errUnknown }, []dryrun.Step{
+		"ECS knows nothing yet": {gate, func(w *world) { w.err = errUnknown }, []dryrun.Step{
 			{Action: "wait for", What: "the tasks of " + greenARN, Why: "each is to be registered in Consul with its Envoy, and to pass"},
 			answers(InProgress, "the deployment in ECS could not be read"),
 		}, "the deployment in ECS: ECS doesn't know it"},
+		"ECS refuses": {gate, func(w *world) { w.err = &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "no"} }, []dryrun.Step{
+			{Action: "wait for", What: "the tasks of " + greenARN, Why: "each is to be registered in Consul with its Envoy, and to pass"},
+			answers(Failed, "api error AccessDeniedException: no"),
+		}, "the deployment in ECS: api error AccessDeniedException: no"},
 		"ECS is away at the shift": {shift, noECS, []dryrun.Step{
 			resolver, splitter("the traffic goes as ECS moves it", map[string]float64{blueID: 0, greenID: 100}),
 			answers(InProgress, "the deployment in ECS could not be read"),
