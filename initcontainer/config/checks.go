@@ -57,9 +57,11 @@ func (c Check) Shown() string {
 	return u.String() + query
 }
 
-// Private tells whether a check has what may be a secret.
+// Private tells whether a check has what is for Envoy's user alone. A query is not:
+// most have no secret, and the task's other containers may know it.
 func (c Check) Private() bool {
-	return len(c.Header) > 0 || c.Body != "" || c.Shown() != c.HTTP
+	u, err := url.Parse(c.HTTP)
+	return len(c.Header) > 0 || c.Body != "" || err == nil && u.User != nil
 }
 
 // longestCheck is the most that ECS lets Envoy's health check take, within

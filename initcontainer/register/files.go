@@ -158,10 +158,12 @@ func (s *session) publicListener() string {
 }
 
 // writeRequests returns the checks as everybody may read them. Headers, bodies and
-// URLs of their requests, which may have secrets, go to a file of their own.
+// users of their requests, which may be secret, go to a file of their own.
 func (s *session) writeRequests(shared volume.Volume) (checks []config.Check, private bool, err error) {
 	for _, check := range s.Config.Service.Checks {
-		check.Header, check.Body, check.HTTP = nil, "", check.Shown()
+		if check.Private() {
+			check.Header, check.Body, check.HTTP = nil, "", check.Shown()
+		}
 		checks = append(checks, check)
 	}
 	if !s.hasPrivateChecks() {

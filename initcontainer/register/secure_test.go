@@ -56,7 +56,7 @@ func TestRequestsWithSecretsHaveAFileOfTheirOwn(t *testing.T) {
 		`"http": "http://127.0.0.1/", "header": {"Authorization": ["s3cret"]}`,
 		`"http": "http://127.0.0.1/", "method": "POST", "body": "s3cret"`,
 		`"http": "http://me:s3cret@127.0.0.1/"`,
-		`"http": "http://127.0.0.1/?token=s3cret"`,
+		`"http": "http://me:s3cret@127.0.0.1/?token=s3cret"`,
 	} {
 		document := `{"consulServers": {"defaults": {"tls": false}}, "service": {"port": 80, "checks": [{"name": "a", ` + check + `}]}}`
 		cfg, err := config.Read(func(name string) string { return map[string]string{config.Variable: document}[name] })
