@@ -122,6 +122,28 @@ func TestWhatIsSetBesideStays(t *testing.T) {
 	}
 }
 
+// TestAPortThatNothingLooksAtIsNoted: a container's health takes the place of the
+// check of the service's port, which may be another's.
+func TestAPortThatNothingLooksAtIsNoted(t *testing.T) {
+	const note = "Nothing looks at the service's port 8080, which nginx has: the service's health is that of app."
+	nginx := "{Name: nginx, Image: n, PortMappings: [{ContainerPort: 8080}]%s}, {Name: app, Image: a, PortMappings: [{ContainerPort: 9000}], HealthCheck: {Command: [CMD, 'true']}}"
+	for name, test := range map[string]struct {
+		check, block string
+		want         bool
+	}{
+		"the health of another container":  {"", "{service: web, port: 8080}", true},
+		"its own health as well":           {", HealthCheck: {Command: [CMD, 'true']}", "{service: web, port: 8080}", false},
+		"a check of the service":           {"", "{service: web, port: 8080, checks: [{name: home, http: 'http://127.0.0.1:8080/'}]}", false},
+		"the port of the container itself": {"", "{service: web, port: 9000}", false},
+		"no port":                          {"", "{service: web, port: 0}", false},
+	} {
+		_, result := expand(t, small+"ContainerDefinitions: ["+fmt.Sprintf(nginx, test.check)+"]", test.block, meshtask.Defaults{InitImage: "init:1"})
+		if notes := strings.Join(result.Notes, "\n"); strings.Contains(notes, note) != test.want {
+			t.Errorf("%s: the notes are %s", name, notes)
+		}
+	}
+}
+
 // TestAHealthCheckUnderAConditionIsNotTold: where it isn't there, the service
 // would never be healthy.
 func TestAHealthCheckUnderAConditionIsNotTold(t *testing.T) {

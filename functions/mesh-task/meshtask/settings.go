@@ -42,6 +42,40 @@ func (e *expansion) complete() {
 	}
 	if len(synced.Content) > 0 {
 		e.setting("healthSyncContainers", synced)
+		if len(checks) == 0 {
+			e.tellUnchecked(synced)
+		}
+	}
+}
+
+// tellUnchecked notes where nothing looks at the service's port: the health of
+// containers takes the place of the check of it, and they are others than the one
+// that has it.
+func (e *expansion) tellUnchecked(synced *yaml.Node) {
+	port, known := e.integer(get(get(e.block.settings, "service"), "port"))
+	if !known || port == 0 {
+		return
+	}
+	var has, stand []string
+	for _, c := range e.waiting {
+		mapped := false
+		e.each(e.get(c.node, "PortMappings"), "", func(item *yaml.Node, _ string, _ bool) {
+			first, last := e.definition.mapped(item)
+			mapped = mapped || first != 0 && first <= port && port <= last
+		})
+		isSynced := slices.ContainsFunc(synced.Content, func(item *yaml.Node) bool { return e.key(item) == c.key })
+		switch {
+		case mapped && isSynced:
+			return
+		case mapped:
+			has = append(has, c.name)
+		case isSynced:
+			stand = append(stand, c.name)
+		}
+	}
+	if len(has) > 0 {
+		e.report.note("Nothing looks at the service's port %d, which %s has: the service's health is that of %s. Give %s a health check, or the service checks.",
+			port, strings.Join(has, ", "), strings.Join(stand, ", "), strings.Join(has, ", "))
 	}
 }
 
