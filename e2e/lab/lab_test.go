@@ -186,7 +186,8 @@ func TestRollingReplacementFailsNoRequest(t *testing.T) {
 		t.Logf("%s: %d requests, last answers after the stop: %v", protocol, len(requests), drained)
 		noFailures(t, requests)
 		for _, d := range drained {
-			if protocol == "http" && d > time.Second {
+			// How fast it is, the benchmarks say. Here it is drained before its application ends, two seconds after the stop.
+			if protocol == "http" && d > 1500*time.Millisecond {
 				t.Errorf("a task was asked until %s after its stop", d)
 			}
 		}
