@@ -132,6 +132,7 @@ func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
 		Now:    func() time.Time { return b.clock },
 	}
 	t.Cleanup(func() {
+		b.awaitLeftovers(t)
 		for line := range strings.Lines(b.log.String()) {
 			if !strings.Contains(line, " taskId=a1") {
 				t.Errorf("the line doesn't name the task: %s", line)
@@ -143,6 +144,25 @@ func newBenchAt(t *testing.T, consul *consultest.Server) *bench {
 	}
 	b.save(t)
 	return b
+}
+
+// awaitLeftovers waits for what hung when a run returned, and goes on behind it: in
+// a process of its own it would end with that. It has the lock, and writes.
+func (b *bench) awaitLeftovers(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		unlock, err := b.run.Volume.TryLock()
+		switch {
+		case err == nil:
+			unlock()
+			return
+		case !errors.Is(err, volume.ErrLocked):
+			return // a test took the volume away
+		case time.Now().After(end):
+			t.Error("a run that has returned still works on the volume")
+			return
+		}
+	}
 }
 
 func (b *bench) save(t *testing.T) {
