@@ -30,6 +30,22 @@ func revision(number int) func(*ecs.TaskDefinition) {
 
 func failed[T any](_ T, err error) error { return err }
 
+// ageSplitter has a service's splitter be there for so long that no Envoy drains
+// connections from before.
+func ageSplitter(t *testing.T, l *lab.Lab, service string) {
+	t.Helper()
+	consul, err := l.Consul()
+	must(t, err)
+	entry, _, err := consul.ConfigEntries().Get(api.ServiceSplitter, service, nil)
+	must(t, err)
+	if entry.GetMeta()["introduced"] == "" {
+		t.Fatalf("the splitter of %s doesn't say when it was made: %v", service, entry.GetMeta())
+	}
+	entry.GetMeta()["introduced"] = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	_, _, err = consul.ConfigEntries().Set(entry, nil)
+	must(t, err)
+}
+
 // TestADeploymentIsHeldAndItsTrafficShifted plays a blue/green deployment of api, and
 // its rollback, with the function that ECS asks, while web calls api.
 func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
@@ -37,11 +53,12 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	l, _ := startWithServers(t, lab.Options{Secure: true, Servers: 1, Parameters: map[string]string{"DeploymentHook": "ENABLED", "DeploymentHookServices": "api"}})
 	must(t, l.UseHTTP(t.Context(), "web", "api"))
 	must(t, l.Allow(t.Context(), "web", "api", api.IntentionActionAllow))
-	web, blue := launch(t, l.Web), launch(t, l.API, revision(1001))
+	earlier, blue := launch(t, l.Web), launch(t, l.API, revision(1001))
 	must(t, l.WaitPassing(t.Context(), "api", blue))
-	must(t, l.WaitPassing(t.Context(), "web", web))
-	must(t, l.WaitEndpoints(t.Context(), web, "api", blue))
-	load := lab.StartLoad(t.Context(), web, 50)
+	must(t, l.WaitPassing(t.Context(), "web", earlier))
+	must(t, l.WaitEndpoints(t.Context(), earlier, "api", blue))
+	all := lab.StartLoad(t.Context(), earlier, 20)
+	var load *lab.Load
 	answers := func(what string, by, notBy ecs.Task) {
 		t.Helper()
 		must(t, lab.Await(t.Context(), what, func(context.Context) error {
@@ -75,6 +92,15 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	deployment := l.API.Deploy(after, 1, before)
 	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS")
 	time.Sleep(5 * time.Second) // ECS waits for longer
+	// A caller that starts now has no connections from before the service's first
+	// splitter. Of those that have some, nothing fails.
+	web := launch(t, l.Web)
+	must(t, l.WaitPassing(t.Context(), "web", earlier, web))
+	must(t, l.WaitEndpoints(t.Context(), web, "api", blue))
+	load = lab.StartLoad(t.Context(), web, 50)
+	ageSplitter(t, l, "api")
+	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS")
+	time.Sleep(5 * time.Second)
 	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "SUCCEEDED")
 
 	// The new task passes, and gets nothing.
@@ -116,6 +142,7 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	must(t, l.API.Stop(blue.TaskARN))
 	answers("all requests at the task that is left", green, blue)
 	noFailures(t, load.Stop())
+	noFailures(t, all.Stop())
 
 	// Beside what it did, the function's role may nothing.
 	credentials, err := l.Emulator.AssumeRole(t.Context(), emulator.Lambda, (&secure{Lab: l}).roleOf(t, "DeploymentHookFunction"), "test")

@@ -282,6 +282,19 @@ func lastPart(revision ecs.ServiceRevision) string {
 	return revision.ARN[strings.LastIndexByte(revision.ARN, '/')+1:]
 }
 
+// age has all Envoys know of the splitter of api for long.
+func (w *world) age() {
+	w.t.Helper()
+	entry, _, err := w.Consul.Client.ConfigEntries().Get(api.ServiceSplitter, "api", nil)
+	if err == nil {
+		entry.GetMeta()["introduced"] = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+		_, _, err = w.Consul.Client.ConfigEntries().Set(entry, nil)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // TestTrafficIsShiftedAndComesBack plays a deployment's stages, each twice, and one
 // after its time.
 func TestTrafficIsShiftedAndComesBack(t *testing.T) {
@@ -294,10 +307,12 @@ func TestTrafficIsShiftedAndComesBack(t *testing.T) {
 	if _, _, err := w.Consul.Client.ConfigEntries().Set(&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "api", Protocol: "http"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "the Envoys learn of the revisions")
+	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "it is the service's first splitter: until ")
 	if diff := cmp.Diff(map[string]float32{"": 100}, w.splits()); diff != "" {
 		t.Errorf("at first (-want +got):\n%s", diff)
 	}
+	w.age()
+	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "the Envoys learn of it before there are new tasks")
 	blue, green := lastPart(w.blue), lastPart(w.green)
 	weights := func(blue, green float64) map[string]float64 {
 		return map[string]float64{w.blue.ARN: blue, w.green.ARN: green}
@@ -414,6 +429,8 @@ func TestADryRunWritesNothing(t *testing.T) {
 	expect(w.event(hook.PreScaleUp, service), resolver,
 		fmt.Sprintf("write Consul's service-splitter api: %v", map[string]float32{"": 100, blue: 0, green: 0}), "answer ECS: IN_PROGRESS")
 
+	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "until ")
+	w.age()
 	w.ask(w.event(hook.PreScaleUp, service), hook.InProgress, "the Envoys learn")
 	w.ask(w.event(hook.PreScaleUp, service), hook.Succeeded, "the traffic of api")
 	expect(w.event(hook.PreScaleUp, service), "answer ECS: SUCCEEDED")

@@ -58,7 +58,7 @@ func (b brief) Protocol(ctx context.Context, service string) (string, error) {
 	return b.traffic.Protocol(ctx, service)
 }
 
-func (b brief) Split(ctx context.Context, service string, split Split) error {
+func (b brief) Split(ctx context.Context, service string, split Split) (string, error) {
 	ctx, cancel := b.plan.Limit(ctx)
 	defer cancel()
 	return b.traffic.Split(ctx, service, split)

@@ -67,7 +67,7 @@ type nodes interface {
 // traffic is where Consul sends a service's requests.
 type traffic interface {
 	Protocol(ctx context.Context, service string) (string, error)
-	Split(ctx context.Context, service string, split Split) error
+	Split(ctx context.Context, service string, split Split) (wait string, err error)
 }
 
 // Hook answers for deployments.

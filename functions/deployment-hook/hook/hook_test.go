@@ -45,6 +45,7 @@ type world struct {
 	registered catalog.Registered
 	consul     error
 	protocol   string
+	wait       string  // of each Split
 	splits     []Split // as they were asked for
 }
 
@@ -81,9 +82,9 @@ func (w *world) Registered(_ context.Context, nodes ...string) (map[string]catal
 
 func (w *world) Protocol(context.Context, string) (string, error) { return w.protocol, w.consul }
 
-func (w *world) Split(_ context.Context, _ string, split Split) error {
+func (w *world) Split(_ context.Context, _ string, split Split) (string, error) {
 	w.splits = append(w.splits, split)
-	return w.consul
+	return w.wait, w.consul
 }
 
 // newWorld is one in which all goes well.
@@ -299,6 +300,7 @@ func TestTrafficGoesWithTheDeployment(t *testing.T) {
 			want := Split{
 				Subsets: map[string]Subset{blueID: {"api", "1"}, greenID: {"api", "2"}},
 				Weights: map[string]float64{blueID: test.blue, greenID: 100 - test.blue}, Back: test.back,
+				Hold: test.event == "pre-scale-up",
 			}
 			for range 2 {
 				if answer, reason := w.ask(t, 0, []byte(event)); answer.Status != Succeeded {
@@ -324,6 +326,7 @@ func TestTrafficThatIsNotShifted(t *testing.T) {
 		"after two revisions": {
 			"pre-scale-up", func(w *world) { w.deployment.Sources = append(w.deployment.Sources, blueARN+"1") }, Failed, "nothing says which has the traffic",
 		},
+		"Envoys learn":          {"pre-scale-up", func(w *world) { w.wait = "soon" }, InProgress, "soon"},
 		"late, when all was":    {"traffic-shift", func(w *world) { w.deployment.Status = "SUCCESSFUL" }, Failed, "the deployment is SUCCESSFUL"},
 		"late, after it went":   {"rollback", func(w *world) { w.deployment.Status = "ROLLBACK_SUCCESSFUL" }, Failed, "the deployment is ROLLBACK_SUCCESSFUL"},
 		"tcp":                   {"pre-scale-up", func(w *world) { w.protocol = "tcp" }, Failed, "give it Protocol http"},

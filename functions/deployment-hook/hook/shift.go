@@ -23,6 +23,10 @@ type Split struct {
 
 	// Back: the traffic moves back to where it was before the deployment.
 	Back bool
+
+	// Hold: there are no new tasks yet, and there are to be none before each
+	// connection's requests go where they are wanted.
+	Hold bool
 }
 
 // Subset is the tasks of one revision of a task definition.
@@ -52,7 +56,10 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if e.Stage == PreScaleUp && len(deployment.Sources) == 0 {
 		return verdictf(Succeeded, "it is the service's first deployment: all traffic is for the new revision")
 	}
-	split := Split{Subsets: map[string]Subset{}, Weights: map[string]float64{}, Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0}
+	split := Split{
+		Subsets: map[string]Subset{}, Weights: map[string]float64{},
+		Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0, Hold: e.Stage == PreScaleUp,
+	}
 	arns := slices.Sorted(maps.Keys(weights))
 	revisions, err := h.Deployments.Revisions(ctx, arns...)
 	if err != nil {
@@ -75,10 +82,7 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 			return verdictf(Failed, "the service %s speaks tcp, of which Consul splits nothing: give it Protocol http in its service-defaults", name)
 		}
 	}
-	err = h.Traffic.Split(ctx, name, split)
-	if errors.Is(err, errIntroduced) {
-		return verdict{status: InProgress, reason: err.Error()}
-	}
+	wait, err := h.Traffic.Split(ctx, name, split)
 	if errors.Is(err, errForeign) || errors.Is(err, errChanged) && !split.Back {
 		return verdict{status: Failed, reason: err.Error()}
 	}
@@ -86,6 +90,9 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 		// That includes a change on the way back: the next call sees what it is, and
 		// to give up would leave the traffic at the revision that failed.
 		return failure(inConsul, err)
+	}
+	if wait != "" {
+		return verdict{status: InProgress, reason: wait}
 	}
 	var parts []string
 	for _, subset := range slices.Sorted(maps.Keys(split.Weights)) {

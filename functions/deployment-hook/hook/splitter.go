@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"ecsmesh/shared/dryrun"
 	"ecsmesh/shared/mesh"
@@ -16,21 +17,26 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// ownerMeta marks a service-splitter of this function's.
+// ownerMeta marks a service-splitter of this function's, and introducedMeta has when
+// it was made, in RFC 3339.
 const (
-	ownerMeta = "managed-by"
-	owner     = "ecsmesh-deployment-hook"
+	ownerMeta      = "managed-by"
+	owner          = "ecsmesh-deployment-hook"
+	introducedMeta = "introduced"
 )
+
+// drainTime is until the last Envoy has closed the connections that its callers had
+// from before a service's first splitter. That one comes as a new filter chain of
+// the upstream's listener, and Envoy drains the one before: ten minutes long, unless
+// its --drain-time-s says else, requests on those connections are spread over all
+// tasks, as measured with Envoy 1.40. What comes later is a route, for each request.
+const drainTime = 10*time.Minute + 30*time.Second
 
 // anySubset is all of a service's tasks.
 const anySubset = "any-revision"
 
 // errChanged is for an entry that another has changed, which stays as it is.
 var errChanged = errors.New("another has changed it meanwhile")
-
-// errIntroduced is for a splitter that there was none of before: it changes nothing
-// yet, until it is asked for again.
-var errIntroduced = errors.New("from the service's first splitter the Envoys learn of the revisions, before the traffic follows")
 
 // errForeign is for a splitter that isn't this function's, and stays.
 var errForeign = errors.New("it is not this function's")
@@ -49,10 +55,12 @@ type Splitter struct {
 
 	// Plan takes in what would be written, and it isn't; nil: it is.
 	Plan *dryrun.Plan
+
+	now func() time.Time
 }
 
 // NewSplitter returns what these servers have.
-func NewSplitter(servers servers) *Splitter { return &Splitter{servers: servers} }
+func NewSplitter(servers servers) *Splitter { return &Splitter{servers: servers, now: time.Now} }
 
 // Protocol is what a service speaks, by its discovery chain: tcp, http, …
 func (s *Splitter) Protocol(ctx context.Context, service string) (protocol string, err error) {
@@ -73,58 +81,74 @@ func (s *Splitter) Protocol(ctx context.Context, service string) (protocol strin
 // learns the subsets, in addition to what it has, then its splitter is written
 // over the one that was read. A splitter without this function's mark, or with
 // other subsets than this deployment's, is another's: errForeign. One that changes
-// between the read and the write is errChanged. Where there was none, it takes two
-// calls, seconds apart: the first ends with errIntroduced.
+// between the read and the write is errChanged.
 //
-// It is safe to repeat; what is as it should be is not written.
-func (s *Splitter) Split(ctx context.Context, service string, split Split) error {
+// As long as not all Envoys may do so, wait says why to ask again in some seconds.
+// It is safe to repeat: what is as it should be is not written.
+func (s *Splitter) Split(ctx context.Context, service string, split Split) (wait string, err error) {
 	var splitter api.ServiceSplitterConfigEntry
 	has, err := s.read(ctx, api.ServiceSplitter, service, &splitter)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if has {
 		if err := recognize(splitter, split); err != nil {
-			return fmt.Errorf("change %s %s: %w", api.ServiceSplitter, service, err)
+			return "", fmt.Errorf("change %s %s: %w", api.ServiceSplitter, service, err)
 		}
 	}
 	var resolver api.ServiceResolverConfigEntry
 	if _, err := s.read(ctx, api.ServiceResolver, service, &resolver); err != nil {
-		return err
+		return "", err
 	}
-	if wanted := resolve(resolver, service, splitter, split); !sameSubsets(resolver, wanted) {
-		wanted.Partition = s.Partition
-		err := s.write(ctx, &wanted, resolver.ModifyIndex)
+	if resolved := resolve(resolver, service, splitter, split); !sameSubsets(resolver, resolved) {
+		resolved.Partition = s.Partition
+		err := s.write(ctx, &resolved, resolver.ModifyIndex)
 		if errors.Is(err, errChanged) {
 			// By a call like this one, or by an attempt whose answer was lost.
-			if _, again := s.read(ctx, api.ServiceResolver, service, &resolver); again == nil && sameSubsets(resolver, wanted) {
+			if _, again := s.read(ctx, api.ServiceResolver, service, &resolver); again == nil && sameSubsets(resolver, resolved) {
 				err = nil
 			}
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 	}
 	wanted := api.ServiceSplitterConfigEntry{
-		Kind: api.ServiceSplitter, Name: service, Partition: s.Partition,
-		Meta: map[string]string{ownerMeta: owner}, Splits: splits(split.Weights),
+		Kind: api.ServiceSplitter, Name: service, Partition: s.Partition, Meta: maps.Clone(splitter.Meta), Splits: splits(split.Weights),
 	}
 	if !has {
+		wanted.Meta = map[string]string{ownerMeta: owner, introducedMeta: s.now().UTC().Format(time.RFC3339)}
 		wanted.Splits = introduction(split.Weights)
 	}
-	if has && sameSplits(splitter.Splits, wanted.Splits) {
-		return nil
-	}
-	err = s.write(ctx, &wanted, splitter.ModifyIndex)
-	if errors.Is(err, errChanged) {
-		if _, again := s.read(ctx, api.ServiceSplitter, service, &splitter); again == nil && splitter.Meta[ownerMeta] == owner && sameSplits(splitter.Splits, wanted.Splits) {
-			err = nil
+	told := has && sameSplits(splitter.Splits, wanted.Splits)
+	if !told {
+		err := s.write(ctx, &wanted, splitter.ModifyIndex)
+		if errors.Is(err, errChanged) {
+			if _, again := s.read(ctx, api.ServiceSplitter, service, &splitter); again == nil && splitter.Meta[ownerMeta] == owner && sameSplits(splitter.Splits, wanted.Splits) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return "", err
 		}
 	}
-	if err == nil && !has {
-		err = errIntroduced
+	return s.wait(wanted, split.Hold, has, told), nil
+}
+
+// wait is why not all Envoys follow a splitter yet, which this call has made (unless
+// has) or changed (unless told).
+func (s *Splitter) wait(splitter api.ServiceSplitterConfigEntry, hold, has, told bool) string {
+	introduced, err := time.Parse(time.RFC3339, splitter.Meta[introducedMeta])
+	drained := introduced.Add(drainTime)
+	switch {
+	case hold && err == nil && s.now().Before(drained):
+		return fmt.Sprintf("it is the service's first splitter: until %s its callers' Envoys drain connections from before, whose requests go to any task", drained.Format(time.TimeOnly+"Z"))
+	case !has:
+		return "from the service's first splitter the Envoys learn of the revisions, before the traffic follows"
+	case hold && !told:
+		return "the Envoys learn of it before there are new tasks"
 	}
-	return err
+	return ""
 }
 
 // recognize finds a splitter that another made or changed.

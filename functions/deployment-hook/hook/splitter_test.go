@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"ecsmesh/e2e/consultest"
 	"ecsmesh/shared/consul"
@@ -43,8 +44,15 @@ func setting(t *testing.T) (*consultest.Server, *Splitter) {
 // introduce has a splitter made.
 func introduce(t *testing.T, splitter *Splitter) {
 	t.Helper()
-	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
-		t.Fatalf("got %v, want errIntroduced", err)
+	expect(t, splitter, split(100, 0), "from the service's first splitter the Envoys learn of the revisions")
+}
+
+// expect splits api's traffic, and wants a wait, or none for "".
+func expect(t *testing.T, splitter *Splitter, split Split, want string) {
+	t.Helper()
+	wait, err := splitter.Split(t.Context(), "api", split)
+	if err != nil || (wait == "") != (want == "") || !strings.Contains(wait, want) {
+		t.Fatalf("got the wait %q and %v, want %q", wait, err, want)
 	}
 }
 
@@ -80,9 +88,7 @@ func TestSplitOnConsul(t *testing.T) {
 		Kind: api.ServiceResolver, Name: "api", ConnectTimeout: 7e9,
 		Subsets: map[string]api.ServiceResolverSubset{"mine": {Filter: `Service.Meta.version == "1"`}, "revision-7": {Filter: `Service.Meta.version == "0"`}},
 	})
-	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
-		t.Fatalf("got %v, want errIntroduced", err)
-	}
+	introduce(t, splitter)
 	introduced := []api.ServiceSplit{{Weight: 100}, {ServiceSubset: blue}, {ServiceSubset: green}}
 	if diff := cmp.Diff(introduced, splitterOf(t, server.Client).Splits); diff != "" {
 		t.Errorf("introduced (-want +got):\n%s", diff)
@@ -96,17 +102,13 @@ func TestSplitOnConsul(t *testing.T) {
 		{split(0, 100), []api.ServiceSplit{{}, {ServiceSubset: blue}, {Weight: 100, ServiceSubset: green}}},
 		{split(100, 0), []api.ServiceSplit{{}, {Weight: 100, ServiceSubset: blue}, {ServiceSubset: green}}},
 	} {
-		if err := splitter.Split(t.Context(), "api", step.split); err != nil {
-			t.Fatal(err)
-		}
+		expect(t, splitter, step.split, "")
 		got := splitterOf(t, server.Client)
 		if diff := cmp.Diff(step.want, got.Splits); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		resolver := resolverOf(t, server.Client).ModifyIndex
-		if err := splitter.Split(t.Context(), "api", step.split); err != nil {
-			t.Fatal(err)
-		}
+		expect(t, splitter, step.split, "")
 		if again := splitterOf(t, server.Client); again.ModifyIndex != got.ModifyIndex || resolverOf(t, server.Client).ModifyIndex != resolver {
 			t.Error("the same was written twice")
 		}
@@ -128,7 +130,7 @@ func TestSplitOnConsul(t *testing.T) {
 	// The next deployment forgets what went before it, once the splitter has.
 	next := Split{Subsets: map[string]Subset{blue: {"api", "1"}, "revision-33": {"api", "3"}}, Weights: map[string]float64{blue: 100, "revision-33": 0}}
 	for range 2 {
-		if err := splitter.Split(t.Context(), "api", next); err != nil {
+		if _, err := splitter.Split(t.Context(), "api", next); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +156,7 @@ func TestSplittersOfOthersStayOnConsul(t *testing.T) {
 			put(t, server.Client, &test.entry)
 			put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "other", Protocol: "http"})
 			before := splitterOf(t, server.Client)
-			err := splitter.Split(t.Context(), "api", split(100, 0))
+			_, err := splitter.Split(t.Context(), "api", split(100, 0))
 			if !errors.Is(err, errForeign) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want errForeign that says %q", err, test.want)
 			}
@@ -163,6 +165,35 @@ func TestSplittersOfOthersStayOnConsul(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNewTasksWaitUntilTheEnvoysFollowOnConsul has the traffic held before there are
+// new tasks, for a service's first such deployment and its second.
+func TestNewTasksWaitUntilTheEnvoysFollowOnConsul(t *testing.T) {
+	server, splitter := setting(t)
+	start := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	hold := split(100, 0)
+	hold.Hold = true
+	for _, step := range []struct {
+		after time.Duration // since the first call
+		want  string
+	}{
+		{0, "until 03:14:35Z its callers' Envoys drain connections from before"},
+		{15 * time.Second, "until 03:14:35Z"},
+		{drainTime - time.Second, "until 03:14:35Z"},
+		{drainTime, ""},
+	} {
+		splitter.now = func() time.Time { return start.Add(step.after) }
+		expect(t, splitter, hold, step.want)
+	}
+	if diff := cmp.Diff(splits(hold.Weights), splitterOf(t, server.Client).Splits); diff != "" {
+		t.Errorf("the splits (-want +got):\n%s", diff)
+	}
+
+	expect(t, splitter, split(0, 100), "")
+	next := Split{Subsets: map[string]Subset{green: {"api", "2"}, "revision-33": {"api", "3"}}, Weights: map[string]float64{green: 100, "revision-33": 0}, Hold: true}
+	expect(t, splitter, next, "the Envoys learn of it before there are new tasks")
+	expect(t, splitter, next, "")
 }
 
 // between has something happen after the splitter was read.
@@ -187,7 +218,7 @@ func TestAConcurrentEditIsNotOverwrittenOnConsul(t *testing.T) {
 	racing := NewSplitter(&between{servers: splitter.servers, at: 3, do: func() {
 		put(t, server.Client, &api.ServiceSplitterConfigEntry{Kind: api.ServiceSplitter, Name: "api", Splits: theirs})
 	}})
-	err := racing.Split(t.Context(), "api", split(0, 100))
+	_, err := racing.Split(t.Context(), "api", split(0, 100))
 	if !errors.Is(err, errChanged) || !strings.Contains(err.Error(), "write service-splitter api") {
 		t.Errorf("got %v, want errChanged", err)
 	}
@@ -204,11 +235,11 @@ func TestACallLikeThisOneIsNoConcurrentEditOnConsul(t *testing.T) {
 	for at := range 5 {
 		weight := float64(10 * (at + 1))
 		racing := NewSplitter(&between{servers: splitter.servers, at: at + 1, do: func() {
-			if err := splitter.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
+			if _, err := splitter.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
 				t.Error(err)
 			}
 		}})
-		if err := racing.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
+		if _, err := racing.Split(t.Context(), "api", split(100-weight, weight)); err != nil {
 			t.Errorf("with the other before call %d: %v", at+1, err)
 		}
 	}
@@ -217,9 +248,7 @@ func TestACallLikeThisOneIsNoConcurrentEditOnConsul(t *testing.T) {
 func TestADryRunWritesNothingOnConsul(t *testing.T) {
 	server, splitter := setting(t)
 	splitter.Plan = dryrun.New(slog.New(slog.DiscardHandler))
-	if err := splitter.Split(t.Context(), "api", split(100, 0)); !errors.Is(err, errIntroduced) {
-		t.Fatal(err)
-	}
+	introduce(t, splitter)
 	plan := splitter.Plan.Take()
 	if len(plan.Would) != 2 || plan.Would[0].What != "Consul's service-resolver api" || plan.Would[1].What != "Consul's service-splitter api" || len(plan.Requests) != 2 {
 		t.Errorf("got %+v, want the resolver and the splitter", plan)
