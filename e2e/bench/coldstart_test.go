@@ -46,7 +46,7 @@ func BenchmarkColdStart(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	names := []string{empty, "publish-servers", "deregister-tasks", "sweep", "setup-acl"}
+	names := []string{empty, "publish-servers", "deregister-tasks", "sweep", "setup-acl", "deployment-hook", "mesh-task"}
 	bootstraps := map[string]string{empty: build(b, "emptylambda")}
 	for _, name := range names[1:] {
 		bootstraps[name] = dist(b, name+"/bootstrap")
