@@ -184,19 +184,49 @@ func resolve(has api.ServiceResolverConfigEntry, service string, splitter api.Se
 		}
 	}
 	wanted.Subsets[anySubset] = api.ServiceResolverSubset{}
+	failover := failover(has)
 	for name, subset := range split.Subsets {
 		wanted.Subsets[name] = api.ServiceResolverSubset{Filter: fmt.Sprintf("Node.Meta[%q] == %q and Node.Meta[%q] == %q", mesh.MetaFamily, subset.Family, mesh.MetaRevision, subset.Revision)}
-		// Where a revision's tasks are all gone, as after a deployment without this
-		// hook, any task is better than none. To Consul, the service without a subset
-		// is the same subset again.
-		wanted.Failover[name] = api.ServiceResolverFailover{ServiceSubset: anySubset}
+		wanted.Failover[name] = failover
 	}
 	return wanted
 }
 
+// failover is where a revision's requests go when its tasks are all gone, as after a
+// deployment without this hook: any task is better than none. To Consul, the service
+// without a subset is the same subset again. Then come the places that the user has
+// for the service, which Consul would forget for a subset that has a failover of its
+// own.
+func failover(has api.ServiceResolverConfigEntry) api.ServiceResolverFailover {
+	theirs, ok := has.Failover[has.DefaultSubset]
+	if !ok {
+		theirs = has.Failover["*"]
+	}
+	after := slices.Clone(theirs.Targets)
+	target := api.ServiceResolverFailoverTarget{Service: theirs.Service, ServiceSubset: theirs.ServiceSubset, Namespace: theirs.Namespace}
+	for _, target.Datacenter = range theirs.Datacenters {
+		after = append(after, target)
+	}
+	if len(after) == 0 && target != (api.ServiceResolverFailoverTarget{}) {
+		after = append(after, target)
+	}
+	for i, target := range after {
+		// Without a subset, one of the service itself would be of this revision.
+		if target.ServiceSubset == "" && target.Peer == "" && (target.Service == "" || target.Service == has.Name) {
+			after[i].ServiceSubset = cmp.Or(has.DefaultSubset, anySubset)
+		}
+	}
+	if len(after) == 0 {
+		return api.ServiceResolverFailover{ServiceSubset: anySubset}
+	}
+	return api.ServiceResolverFailover{Targets: append([]api.ServiceResolverFailoverTarget{{ServiceSubset: anySubset}}, after...)}
+}
+
 func sameSubsets(a, b api.ServiceResolverConfigEntry) bool {
 	return a.Name != "" && maps.Equal(a.Subsets, b.Subsets) &&
-		maps.EqualFunc(a.Failover, b.Failover, func(a, b api.ServiceResolverFailover) bool { return a.ServiceSubset == b.ServiceSubset })
+		maps.EqualFunc(a.Failover, b.Failover, func(a, b api.ServiceResolverFailover) bool {
+			return a.ServiceSubset == b.ServiceSubset && slices.Equal(a.Targets, b.Targets)
+		})
 }
 
 // splits has everybody, those that get nothing as well: an Envoy then has a cluster

@@ -260,6 +260,46 @@ func TestADryRunWritesNothingOnConsul(t *testing.T) {
 	}
 }
 
+// TestAFailoverOfTheUsersStaysInForceOnConsul has a service with one to another
+// service or datacenter, which is Consul's for the service's every subset.
+func TestAFailoverOfTheUsersStaysInForceOnConsul(t *testing.T) {
+	for name, test := range map[string]struct {
+		theirs api.ServiceResolverFailover
+		want   []string
+	}{
+		"to a service":   {api.ServiceResolverFailover{Service: "spare"}, []string{"any-revision.api.default.default.dc1", "spare.default.default.dc1"}},
+		"to datacenters": {api.ServiceResolverFailover{Datacenters: []string{"dc2", "dc3"}}, []string{"any-revision.api.default.default.dc1", "any-revision.api.default.default.dc2", "any-revision.api.default.default.dc3"}},
+		"to targets": {
+			api.ServiceResolverFailover{Targets: []api.ServiceResolverFailoverTarget{{Service: "spare"}, {Datacenter: "dc2"}, {Service: "spare", Peer: "partner"}}},
+			[]string{"any-revision.api.default.default.dc1", "spare.default.default.dc1", "any-revision.api.default.default.dc2", "spare.default.default.external.partner"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, splitter := setting(t)
+			put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "spare", Protocol: "http"})
+			put(t, server.Client, &api.ServiceResolverConfigEntry{Kind: api.ServiceResolver, Name: "api", Failover: map[string]api.ServiceResolverFailover{"*": test.theirs}})
+			introduce(t, splitter)
+			expect(t, splitter, split(100, 0), "")
+			chain, _, err := server.Client.DiscoveryChain().Get("api", nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			node := chain.Chain.Nodes["resolver:"+blue+".api.default.default.dc1"]
+			if node == nil || node.Resolver.Failover == nil {
+				t.Fatalf("got the nodes %v", chain.Chain.Nodes)
+			}
+			if diff := cmp.Diff(test.want, node.Resolver.Failover.Targets); diff != "" {
+				t.Errorf("the targets of %s (-want +got):\n%s", blue, diff)
+			}
+			before := resolverOf(t, server.Client).ModifyIndex
+			expect(t, splitter, split(100, 0), "")
+			if resolverOf(t, server.Client).ModifyIndex != before {
+				t.Error("the same was written twice")
+			}
+		})
+	}
+}
+
 func TestProtocolOnConsul(t *testing.T) {
 	_, splitter := setting(t)
 	for service, want := range map[string]string{"api": "http", "web": "tcp"} {
