@@ -363,6 +363,9 @@ func TestTrafficIsShiftedAndComesBack(t *testing.T) {
 // one to Consul.
 func TestOnlyTheServicesThatAreNamedMayBeShifted(t *testing.T) {
 	w := start(t, rules)
+	if _, _, err := w.Consul.Client.ConfigEntries().Set(&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "ledger", Protocol: "http"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	w.ask(w.event(hook.PreScaleUp, map[string]any{"service": "web"}), hook.Failed, `hookDetails has the service "web"`)
 	w.ask(w.event(hook.ProductionTrafficShift, map[string]any{"service": "ledger"}), hook.Failed, "Permission denied")
 }

@@ -43,9 +43,9 @@ type event struct {
 	} `json:"executionDetails"`
 	HookDetails json.RawMessage `json:"hookDetails"`
 
-	details map[string]any // of HookDetails
-	cluster string         // name of the service's
-	since   time.Time      // when this step was first asked about
+	details map[string]any       // of HookDetails
+	cluster string               // name of the service's
+	since   map[string]time.Time // when a step was first asked about
 }
 
 // parse reads an event that comes at a time, and finds all of its faults.
@@ -75,8 +75,13 @@ func parse(text []byte, now time.Time) (event, error) {
 	if e.details, err = parseDetails(e.HookDetails); err != nil {
 		faults = append(faults, err)
 	}
-	if e.since, err = e.begun(now); err != nil {
-		faults = append(faults, err)
+	e.since = map[string]time.Time{}
+	for _, back := range []bool{false, true} {
+		since, err := e.begun(e.step(back), now)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		e.since[e.step(back)] = since
 	}
 	if len(faults) > 0 {
 		return event{}, fmt.Errorf("read the event: %w", errors.Join(faults...))
@@ -104,25 +109,31 @@ func parseDetails(raw json.RawMessage) (map[string]any, error) {
 }
 
 // step is the event's stage, and which of its steps where it has several: those of
-// a canary deployment are hours apart, and a rollback's is the last. ECS brings
-// back what was answered to those before.
-func (e event) step() string {
-	if weight, ok := e.Execution.ProductionWeights[e.Execution.Target]; ok && e.Stage == ProductionTrafficShift {
+// a canary deployment are hours apart, and a rollback's is the last: without weights,
+// only the deployment tells of the way back. ECS brings back what was answered to
+// those before.
+func (e event) step(back bool) string {
+	weight, weighed := e.Execution.ProductionWeights[e.Execution.Target]
+	switch {
+	case e.Stage != ProductionTrafficShift:
+	case weighed:
 		return e.Stage + "-" + strconv.FormatFloat(weight, 'f', -1, 64)
+	case back:
+		return e.Stage + "-back"
 	}
 	return e.Stage
 }
 
-// begun is when the event's step was first asked about.
-func (e event) begun(now time.Time) (time.Time, error) {
-	said, ok := e.details[sinceDetail+e.step()]
+// begun is when a step was first asked about.
+func (e event) begun(step string, now time.Time) (time.Time, error) {
+	said, ok := e.details[sinceDetail+step]
 	if !ok {
 		return now, nil
 	}
 	text, _ := said.(string)
 	since, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("hookDetails has %v for %s, want a time: it is this function's own, so leave it out", said, sinceDetail+e.step())
+		return time.Time{}, fmt.Errorf("hookDetails has %v for %s, want a time: it is this function's own, so leave it out", said, sinceDetail+step)
 	}
 	return since, nil
 }

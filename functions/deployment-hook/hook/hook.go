@@ -90,6 +90,7 @@ type verdict struct {
 	status Status
 	reason string
 	unread *unread // what could not be asked, or done
+	back   bool    // the deployment goes back
 }
 
 // unread is what somebody doesn't answer.
@@ -123,7 +124,9 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 	ctx = invocation.About(ctx, slog.String(invocation.EventID, e.Deployment)) // it has no other
 	work, cancel := invocation.WorkContext(ctx)
 	defer cancel()
-	v := h.bound(h.briefly().decide(work, e), now.Sub(e.since))
+	v := h.briefly().decide(work, e)
+	step := e.step(v.back)
+	v = h.bound(v, now.Sub(e.since[step]))
 	if h.Plan != nil {
 		h.foresee(ctx, e, v)
 		return h.goOn(ctx, v), nil
@@ -140,7 +143,7 @@ func (h *Hook) Handle(ctx context.Context, text json.RawMessage) (Answer, error)
 		// All that came, in case that ECS replaces where it says that it merges.
 		details := maps.Clone(e.details)
 		maps.Copy(details, answer.Details)
-		details[sinceDetail+e.step()] = e.since.UTC().Format(time.RFC3339)
+		details[sinceDetail+step] = e.since[step].UTC().Format(time.RFC3339)
 		answer.Details = details
 	case Failed:
 		log.ErrorContext(ctx, "the deployment is to be rolled back")
@@ -171,7 +174,7 @@ func (h *Hook) bound(v verdict, waited time.Duration) verdict {
 // know the deployment that it asks about passes as well: what it describes is a copy
 // that lags behind.
 func failure(what string, err error) verdict {
-	v := verdict{InProgress, err.Error(), &unread{what, err}}
+	v := verdict{status: InProgress, reason: err.Error(), unread: &unread{what, err}}
 	if isRefused(err) || consul.Permanent(err) || errors.Is(err, consul.ErrHidden) {
 		v.status = Failed
 	}

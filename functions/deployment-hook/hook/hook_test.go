@@ -80,7 +80,12 @@ func (w *world) Registered(_ context.Context, nodes ...string) (map[string]catal
 	return all, w.consul
 }
 
-func (w *world) Protocol(context.Context, string) (string, error) { return w.protocol, w.consul }
+func (w *world) Protocol(context.Context, string) (string, error) {
+	if errors.Is(w.consul, errForeign) || errors.Is(w.consul, errChanged) { // of what is written
+		return w.protocol, nil
+	}
+	return w.protocol, w.consul
+}
 
 func (w *world) Split(_ context.Context, _ string, split Split) (string, error) {
 	w.splits = append(w.splits, split)
@@ -260,6 +265,29 @@ func TestEachStepHasItsOwnTime(t *testing.T) {
 	}
 }
 
+// TestTheWayBackHasItsOwnTimeWithoutWeights has ECS give none, as where it shifts no
+// traffic itself, and Consul without a leader at the shift and, hours later, back.
+func TestTheWayBackHasItsOwnTimeWithoutWeights(t *testing.T) {
+	w := newWorld()
+	w.consul = consul.ErrNoAnswer
+	event := []byte(strings.NewReplacer(`"`+greenARN+`": 100,`, "", `"`+blueARN+`": 0`, "").Replace(string(sample(t, "traffic-shift"))))
+	answer, _ := w.ask(t, 0, event)
+	w.deployment.Status = "ROLLBACK_IN_PROGRESS"
+	event = next(t, event, answer)
+	for _, step := range []struct {
+		at   time.Duration
+		want Status
+	}{{2 * time.Hour, InProgress}, {2*time.Hour + 29*time.Minute, InProgress}, {2*time.Hour + 30*time.Minute, Failed}} {
+		answer, reason := w.ask(t, step.at, event)
+		if answer.Status != step.want {
+			t.Errorf("after %s: got %s because %q", step.at, answer.Status, reason)
+		}
+		if answer.Status == InProgress {
+			event = next(t, event, answer)
+		}
+	}
+}
+
 func TestWhatTheUserSetComesBack(t *testing.T) {
 	w := newWorld()
 	w.registered = catalog.Registered{}
@@ -330,6 +358,8 @@ func TestTrafficThatIsNotShifted(t *testing.T) {
 		"late, when all was":    {"traffic-shift", func(w *world) { w.deployment.Status = "SUCCESSFUL" }, Failed, "the deployment is SUCCESSFUL"},
 		"late, after it went":   {"rollback", func(w *world) { w.deployment.Status = "ROLLBACK_SUCCESSFUL" }, Failed, "the deployment is ROLLBACK_SUCCESSFUL"},
 		"tcp":                   {"pre-scale-up", func(w *world) { w.protocol = "tcp" }, Failed, "give it Protocol http"},
+		"tcp, at first":         {"pre-scale-up", func(w *world) { w.protocol, w.deployment.Sources = "tcp", nil }, Failed, "give it Protocol http"},
+		"tcp, late":             {"traffic-shift", func(w *world) { w.protocol = "tcp" }, Failed, "give it Protocol http"},
 		"Consul is away":        {"pre-scale-up", func(w *world) { w.consul = consul.ErrNoAnswer }, InProgress, "no Consul server"},
 		"Consul refuses":        {"traffic-shift", func(w *world) { w.consul = api.StatusError{Code: 403, Body: "Permission denied"} }, Failed, "Permission denied"},
 		"another's splitter":    {"traffic-shift", func(w *world) { w.consul = errForeign }, Failed, "not this function's"},

@@ -43,6 +43,13 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if err != nil {
 		return failure(inECS, err)
 	}
+	v := h.move(ctx, e, name, deployment)
+	v.back = deployment.RollsBack()
+	return v
+}
+
+// move has a service's traffic go as a deployment has it.
+func (h *Hook) move(ctx context.Context, e event, name string, deployment Deployment) verdict {
 	if e.Stage == PreScaleUp && deployment.Over() {
 		return verdictf(Failed, "the deployment is %s, so there is nothing to prepare", deployment.Status)
 	}
@@ -53,12 +60,24 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 	if err != nil {
 		return verdict{status: Failed, reason: err.Error()}
 	}
+	back := e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0
+	if !back {
+		// Before anything is written, and at a service's first deployment before it has
+		// tasks: of the splitter Consul says so with a status that is worth waiting for.
+		protocol, err := h.Traffic.Protocol(ctx, name)
+		if err != nil {
+			return failure(inConsul, err)
+		}
+		if protocol == "tcp" {
+			return verdictf(Failed, "the service %s speaks tcp, of which Consul splits nothing: give it Protocol http in its service-defaults", name)
+		}
+	}
 	if e.Stage == PreScaleUp && len(deployment.Sources) == 0 {
 		return verdictf(Succeeded, "it is the service's first deployment: all traffic is for the new revision")
 	}
 	split := Split{
 		Subsets: map[string]Subset{}, Weights: map[string]float64{},
-		Back: e.Stage == ProductionTrafficShift && weights[e.Execution.Target] == 0, Hold: e.Stage == PreScaleUp,
+		Back: back, Hold: e.Stage == PreScaleUp,
 	}
 	arns := slices.Sorted(maps.Keys(weights))
 	revisions, err := h.Deployments.Revisions(ctx, arns...)
@@ -72,15 +91,6 @@ func (h *Hook) shift(ctx context.Context, e event) verdict {
 		}
 		split.Subsets[subsetName(arn)] = Subset{family, revision}
 		split.Weights[subsetName(arn)] = weights[arn]
-	}
-	if e.Stage == PreScaleUp {
-		protocol, err := h.Traffic.Protocol(ctx, name)
-		if err != nil {
-			return failure(inConsul, err)
-		}
-		if protocol == "tcp" {
-			return verdictf(Failed, "the service %s speaks tcp, of which Consul splits nothing: give it Protocol http in its service-defaults", name)
-		}
 	}
 	wait, err := h.Traffic.Split(ctx, name, split)
 	if errors.Is(err, errForeign) || errors.Is(err, errChanged) && !split.Back {
