@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
@@ -76,6 +77,9 @@ func (e *examination) upstreams() {
 			e.wrong(UpstreamUnhealthy, fmt.Sprintf("%s: %d instances, none of which has a sidecar", name, upstream.Outside), "put that service into the mesh, or behind a terminating gateway")
 		case upstream.Passing == 0 && !upstream.Configured:
 			e.wrong(UpstreamUnhealthy, fmt.Sprintf("%s: %d instances, none passing", name, upstream.Instances), "run doctor in a task of that service")
+		case upstream.Configured && e.leadsNowhere(upstream.Targets):
+			e.wrong(UpstreamUnhealthy, fmt.Sprintf("%s: its configuration entries lead calls to where Envoy has no healthy endpoint: %s", name, strings.Join(slices.Sorted(slices.Values(upstream.Targets)), ", ")),
+				"see the service-router, service-splitter and service-resolver of "+name+": the filters of their subsets, and the services that they name")
 		case upstream.Configured:
 			e.ok("%s: %d of %d instances pass; configuration entries say where calls go", name, upstream.Passing, upstream.Instances)
 		default:
@@ -94,6 +98,23 @@ func (e *examination) upstreams() {
 				"allow it: consul intention create %s %s, or a service-intentions entry. Where ACLs deny by default, so do intentions", e.source(), name))
 		}
 	}
+}
+
+// leadsNowhere tells whether Envoy has clusters of all these names, and none of them
+// an endpoint that works.
+func (e *examination) leadsNowhere(targets []string) bool {
+	if e.Envoy == nil || e.Envoy.Err != nil || e.Envoy.Part != nil {
+		return false
+	}
+	unseen := slices.Clone(targets)
+	for _, cluster := range e.Envoy.State.Clusters {
+		name := cluster.Name[strings.LastIndexByte(cluster.Name, '~')+1:] // without what a chain of its own and a failover have before it
+		if slices.Contains(targets, name) && cluster.Healthy > 0 {
+			return false
+		}
+		unseen = slices.DeleteFunc(unseen, func(target string) bool { return target == name })
+	}
+	return len(targets) > 0 && len(unseen) == 0
 }
 
 // source is as which service the task calls others.

@@ -66,6 +66,7 @@ const (
 	EnvoyDisconnected
 	CertificateExpired
 	RootReplaced
+	EnvoyDraining
 	EnvoyWaits
 	ListenerClosed
 	CertificateExpiring
@@ -140,6 +141,7 @@ var words = [causes]string{ //nolint:gosec // they name credentials, and are non
 	EnvoyDisconnected:   "Envoy has no connection to Consul",
 	CertificateExpired:  "Envoy's certificate has expired",
 	RootReplaced:        "Envoy trusts another certificate authority than Consul has",
+	EnvoyDraining:       "Envoy is draining",
 	EnvoyWaits:          "Envoy waits for its configuration",
 	ListenerClosed:      "Envoy's public listener is not open",
 	CertificateExpiring: "Envoy's certificate is about to expire",

@@ -40,7 +40,11 @@ func (e *examination) envoy() {
 	state := found.State
 	e.version()
 	e.stream()
-	if !found.Live() {
+	switch {
+	case state.State == admin.Draining:
+		e.wrong(EnvoyDraining, "it was told to fail its health checks, so its own check in Consul is critical",
+			"see who did: POST /healthcheck/fail at "+found.Admin+", as a script that stops a task may; POST /healthcheck/ok there takes it back")
+	case !found.Live():
 		e.wrong(EnvoyWaits, fmt.Sprintf("it is %s since %s", state.State, about(state.Uptime)), "it waits for its listeners and clusters from Consul: see the log of Envoy's container, and of the Consul servers for this proxy's ID")
 	}
 	e.listener()
@@ -95,10 +99,12 @@ func (e *examination) listener() {
 		e.ok("its public listener %s is open", found.PublicListener)
 	default:
 		fact := fmt.Sprintf("%s: %s", found.PublicListener, innermost(found.ListenerErr))
+		do := "see who closed it: POST /drain_listeners at " + found.Admin + " does, and nothing takes that back, so replace the task"
 		if !slices.ContainsFunc(found.State.Listeners, func(l admin.Listener) bool { return l.Address == found.PublicListener }) {
 			fact += "; Consul has sent no such listener"
+			do = "see whether Consul can sign certificates (consul connect ca get-config) and has this proxy in its catalog; the log of the servers names the proxy"
 		}
-		e.wrong(ListenerClosed, fact, "see whether Consul can sign certificates (consul connect ca get-config) and has this proxy in its catalog; the log of the servers names the proxy")
+		e.wrong(ListenerClosed, fact, do)
 	}
 }
 

@@ -186,6 +186,31 @@ func TestATaskInTheMesh(t *testing.T) {
 		_, err = client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-" + k.id, CheckID: mesh.LifecycleCheckID}, nil)
 		must(t, err)
 	})
+	t.Run("somebody has put its node into maintenance", func(t *testing.T) {
+		_, err := client.Catalog().Register(&api.CatalogRegistration{Node: "ecs-" + k.id, SkipNodeUpdate: true,
+			Check: &api.AgentCheck{Node: "ecs-" + k.id, CheckID: "_node_maintenance", Name: "Node Maintenance Mode", Status: api.HealthCritical, Output: "a test of ours"}}, nil)
+		must(t, err)
+		must(t, k.check(t))
+		k.expect(t, Drained, "_node_maintenance", "a test of ours", "not ecsmesh's")
+		k.set(func() { k.app = 500 }) // both at once
+		k.expect(t, Drained, "_node_maintenance")
+		k.set(func() { k.app = 200 })
+		_, err = client.Catalog().Deregister(&api.CatalogDeregistration{Node: "ecs-" + k.id, CheckID: "_node_maintenance"}, nil)
+		must(t, err)
+		k.expect(t, none)
+	})
+	t.Run("Envoy is told to fail its health checks", func(t *testing.T) {
+		k.tellEnvoy(t, "/healthcheck/fail")
+		k.expect(t, EnvoyDraining, "/healthcheck/ok")
+		k.tellEnvoy(t, "/healthcheck/ok")
+		k.expect(t, none)
+	})
+	t.Run("the volume is another task's as well", func(t *testing.T) {
+		own := k.id
+		k.set(func() { k.id = strings.Repeat("d", 32) })
+		k.expect(t, StateUnusable, own, strings.Repeat("d", 32), "volume of its own")
+		k.set(func() { k.id = own })
+	})
 	t.Run("another node has the address", func(t *testing.T) {
 		_, err := client.Catalog().Register(&api.CatalogRegistration{Node: "ecs-other", Address: k.address,
 			NodeMeta: map[string]string{mesh.MetaSyntheticNode: "true", mesh.MetaTaskARN: "arn:other"}}, nil)
@@ -313,6 +338,12 @@ func TestEnvoyInTrouble(t *testing.T) {
 		stop()
 		k.expect(t, EnvoyDown, "connection refused")
 	})
+	t.Run("its listeners are drained", func(t *testing.T) {
+		k := w.start(t, plain)
+		k.leave()
+		k.tellEnvoy(t, "/drain_listeners?inboundonly")
+		k.soon(t, ListenerClosed, "connection refused", "/drain_listeners", "replace the task")
+	})
 	t.Run("nothing is at the xDS port", func(t *testing.T) {
 		k := w.newTask(t, grpc(8599))
 		must(t, k.register(t))
@@ -406,6 +437,22 @@ func TestTheServiceItselfAndItsUpstreams(t *testing.T) {
 			k := w.start(t, calls(test.upstream))
 			k.leave()
 			k.expect(t, test.want, test.found)
+		})
+	}
+	for name, resolver := range map[string]*api.ServiceResolverConfigEntry{
+		"a subset without a task": {DefaultSubset: "v2", Subsets: map[string]api.ServiceResolverSubset{"v2": {Filter: `Service.Meta.version == "2"`}}},
+		"a service that is none":  {Redirect: &api.ServiceResolverRedirect{Service: "nobody"}},
+	} {
+		t.Run("an upstream whose calls go to "+name, func(t *testing.T) {
+			resolver.Kind, resolver.Name = api.ServiceResolver, "payments"
+			_, _, err := w.consul.Client.ConfigEntries().Set(resolver, nil)
+			must(t, err)
+			k := w.start(t, calls("payments"))
+			k.leave()
+			k.soon(t, UpstreamUnhealthy, "payments", "configuration entries", "service-resolver")
+			_, err = w.consul.Client.ConfigEntries().Delete(api.ServiceResolver, "payments", nil)
+			must(t, err)
+			k.soon(t, none)
 		})
 	}
 	t.Run("an intention that denies", func(t *testing.T) {

@@ -59,7 +59,16 @@ func (e *examination) state() {
 		e.unknown("this user may not read what the init container left: run this as root")
 	case found.Err != nil:
 		e.wrong(StateUnusable, found.Err.Error(), "replace the task; if that doesn't help, have all containers mount the same volume, at the same path as bootstrapDir, and the images be of one version")
+	case e.ofAnother():
+		e.wrong(StateUnusable, fmt.Sprintf("it registered the node %s, and this is the task %s", found.Task.Registration.Sidecar.Node, e.Metadata.Task.ARN.ID),
+			"give each task a volume of its own: one of the task definition without a path on the host, without docker's scope shared, and no file system that tasks have in common")
 	}
+}
+
+// ofAnother tells whether another task wrote what the init container left.
+func (e *examination) ofAnother() bool {
+	r := e.registered()
+	return r != nil && r.Sidecar.Node != "" && e.Metadata.Known() && r.Sidecar.Node != mesh.NodeName(e.Metadata.Task.ARN.ID)
 }
 
 // initContainerName is what ecsmesh's rules of events look for, too.
@@ -106,16 +115,26 @@ func (e *examination) catalog() {
 		e.wrong(Drained, fmt.Sprintf("its node has the check %s: %s", mesh.LifecycleCheckID, found.Found.Checks[at].Output),
 			"nothing, if ECS is stopping it. The sweep takes the drain of a running task back within five minutes; see whether it runs, and what it logs of this task")
 	}
+	for _, check := range found.Found.Checks {
+		if check.CheckID != mesh.LifecycleCheckID && check.Status == api.HealthCritical && !e.own(check) {
+			e.wrong(Drained, fmt.Sprintf("Consul has the check %q of it (%s), which is not ecsmesh's, as critical: %s", check.Name, check.CheckID, check.Output),
+				"have it removed or passing by whoever writes it: a person with consul maint, consul-esm, or another program. Until then the task gets no requests, whatever its own checks say")
+		}
+	}
 	e.told()
+}
+
+// own tells whether a check is one that the task registered.
+func (e *examination) own(check *api.HealthCheck) bool {
+	return slices.ContainsFunc(e.State.Task.Registration.Checks(), func(own *api.HealthCheck) bool { return own.CheckID == check.CheckID })
 }
 
 // told compares what Consul was told with what is so.
 func (e *examination) told() {
 	differ := ""
 	for _, check := range e.Registration.Found.Checks {
-		mine := slices.ContainsFunc(e.State.Task.Registration.Checks(), func(own *api.HealthCheck) bool { return own.CheckID == check.CheckID })
 		switch {
-		case !mine || check.Status == api.HealthPassing:
+		case !e.own(check) || check.Status == api.HealthPassing:
 		case e.healthy():
 			differ = fmt.Sprintf("the check %q is %s in Consul (%s), and passes here", check.Name, check.Status, check.Output)
 		default:

@@ -260,6 +260,17 @@ func (k *task) startEnvoy(t *testing.T) (stop func()) {
 	return stop
 }
 
+// tellEnvoy has Envoy do what its admin interface does.
+func (k *task) tellEnvoy(t *testing.T, what string) {
+	t.Helper()
+	answer, err := http.Post("http://"+net.JoinHostPort(k.address, "19000")+what, "", nil)
+	must(t, err)
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", what, answer.Status)
+	}
+}
+
 // check is Envoy's health check.
 func (k *task) check(t *testing.T) error {
 	t.Helper()

@@ -360,7 +360,12 @@ func (a *asking) upstream(ctx context.Context, configured api.Upstream) Upstream
 		if err != nil {
 			return err
 		}
-		found.Configured = chain.Chain != nil && !chain.Chain.Default
+		found.Configured, found.Targets = chain.Chain != nil && !chain.Chain.Default, nil
+		if found.Configured {
+			for _, target := range chain.Chain.Targets {
+				found.Targets = append(found.Targets, target.Name)
+			}
+		}
 		return consul.Complete(meta)
 	})
 	if found.Err == nil && found.Instances+found.Outside == 0 {

@@ -198,9 +198,10 @@ type Upstream struct {
 	Err        error
 	Instances  int // in the mesh: with a sidecar
 	Passing    int
-	Outside    int    // instances without a sidecar
-	Configured bool   // routes, splits or redirections say where calls go
-	Similar    string // a service of the catalog with nearly that name
+	Outside    int      // instances without a sidecar
+	Configured bool     // routes, splits or redirections say where calls go
+	Targets    []string // … by the names of Envoy's clusters
+	Similar    string   // a service of the catalog with nearly that name
 
 	// Allowed is what the intentions say; PerRequest that they decide by what is
 	// in a request.

@@ -47,6 +47,9 @@ type State struct {
 // Live is the State of an Envoy that has all of its configuration.
 const Live = "LIVE"
 
+// Draining is the State of an Envoy that was told to fail its health checks.
+const Draining = "DRAINING"
+
 // Listener is where an Envoy listens.
 type Listener struct{ Name, Address string }
 
