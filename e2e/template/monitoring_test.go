@@ -23,6 +23,7 @@ import (
 type monitored struct {
 	AlarmName, AlarmDescription any
 	Namespace, MetricName       string
+	Threshold                   any
 	Dimensions                  []struct {
 		Name  string
 		Value any
@@ -65,6 +66,10 @@ func TestDashboard(t *testing.T) {
 	e := expand(t)
 	written := metricsWritten(t)
 	alarms := properties[monitored](t, e, "AWS::CloudWatch::Alarm")
+	thresholds := map[string]any{}
+	for id, alarm := range alarms {
+		thresholds[strings.TrimSuffix(id, "Alarm")] = alarm.Threshold
+	}
 	for _, resource := range properties[struct{ DashboardBody any }](t, e, "AWS::CloudWatch::Dashboard") {
 		d, err := cloudwatch.ParseDashboard([]byte(substitute(t, resource.DashboardBody)))
 		if err != nil {
@@ -92,6 +97,12 @@ func TestDashboard(t *testing.T) {
 				}
 			case "metric":
 				checkPlot(t, w.Properties, written)
+				for _, line := range w.Properties.Annotations.Horizontal {
+					threshold, isNumber := thresholds[line.Label].(float64)
+					if _, known := thresholds[line.Label]; !known || isNumber && threshold != line.Value {
+						t.Errorf("%s has a line %s at %v, and the alarm of that name is at %v", w.Properties.Title, line.Label, line.Value, thresholds[line.Label])
+					}
+				}
 				for _, series := range w.Properties.Metrics {
 					shown[series.Name] = true
 				}
