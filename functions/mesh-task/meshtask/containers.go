@@ -42,7 +42,8 @@ type wanted struct {
 	fixed    []field // names as CloudFormation has them
 	standard []field
 
-	environment []field
+	configured  bool    // it has ECSMESH_CONFIG
+	environment []field // beside that
 	dependsOn   []field // names of containers and conditions
 	mount       string  // the volume
 	ports       []*yaml.Node
@@ -55,8 +56,10 @@ type wanted struct {
 func (e *expansion) build(w wanted) *yaml.Node {
 	found := e.definition.find(w.name)
 	node := mapping()
+	var kept []string
 	if found != nil {
 		node = found.node
+		kept = e.kept(node, w)
 	}
 	e.set(node, "Name", text(w.name))
 	if e.get(node, "Image") == nil || w.isFixed {
@@ -90,6 +93,9 @@ func (e *expansion) build(w wanted) *yaml.Node {
 	if w.check {
 		e.setCheck(node, "check")
 	}
+	if w.configured {
+		w.environment = append([]field{{config.Variable, e.document()}}, w.environment...)
+	}
 	for _, f := range w.environment {
 		e.put(node, "Environment", "Name", text(f.name), e.field("Name", text(f.name)), e.field("Value", f.value))
 	}
@@ -107,6 +113,7 @@ func (e *expansion) build(w wanted) *yaml.Node {
 		e.set(node, "MemoryReservation", number(w.memory))
 		e.report.note("%s reserves %d MiB, since the task has no memory of its own.", w.name, w.memory)
 	}
+	e.tellKept(w.name, kept)
 	return node
 }
 
@@ -231,6 +238,18 @@ func (e *expansion) setCheck(node *yaml.Node, arguments ...string) {
 
 // ours are the containers that ecsmesh adds, in the order in which they start.
 func (e *expansion) ours() []*yaml.Node {
+	if e.isTransparent() {
+		e.addCapabilities(e.capabilities())
+	}
+	var nodes []*yaml.Node
+	for _, w := range e.wanted() {
+		nodes = append(nodes, e.build(w))
+	}
+	return nodes
+}
+
+// wanted is what the settings have these containers be.
+func (e *expansion) wanted() []wanted {
 	user := e.user("proxy")
 	least := func(name string, capabilities ...string) []field {
 		given := []field{e.field("Drop", flow(text("ALL")))}
@@ -249,14 +268,13 @@ func (e *expansion) ours() []*yaml.Node {
 		}
 		return fields
 	}
-	settings := func() []field { return []field{{config.Variable, e.document()}} }
 	capabilities := e.capabilities()
 	// prepares is a container that writes to a volume, and exits.
 	prepares := func(name, volume string, user *yaml.Node) wanted {
 		w := wanted{
 			name: name, image: e.image(e.block.initImage, e.defaults.InitImage, ""), isFixed: e.says(e.block.initImage, e.defaults.InitImage),
-			fixed:       []field{{"Essential", boolean(false)}},
-			environment: settings(), mount: volume, memory: initMemory,
+			fixed:      []field{{"Essential", boolean(false)}},
+			configured: true, mount: volume, memory: initMemory,
 		}
 		owner, given := field{"User", user}, []string(nil)
 		if e.isElsewhere() {
@@ -274,11 +292,8 @@ func (e *expansion) ours() []*yaml.Node {
 		return w
 	}
 	register := prepares(initContainer, meshVolume, user)
-	if e.isTransparent() {
-		e.addCapabilities(capabilities)
-		if e.redirectsDNS() {
-			register.fixed = append(register.fixed, field{"ReadonlyRootFilesystem", boolean(false)})
-		}
+	if e.isTransparent() && e.redirectsDNS() {
+		register.fixed = append(register.fixed, field{"ReadonlyRootFilesystem", boolean(false)})
 	}
 	proxy := wanted{
 		name: envoyContainer, image: e.image(e.block.envoyImage, e.defaults.EnvoyImage, DefaultEnvoyImage), isFixed: e.says(e.block.envoyImage, e.defaults.EnvoyImage),
@@ -328,9 +343,9 @@ func (e *expansion) ours() []*yaml.Node {
 		client.ports, client.protocols = []*yaml.Node{serf, serf}, []string{"tcp", "udp"}
 		register.dependsOn = []field{{clientContainer, text("START")}}
 		proxy.dependsOn = []field{{clientContainer, text("START")}, {initContainer, text("SUCCESS")}}
-		return []*yaml.Node{e.build(discover), e.build(client), e.build(register), e.build(proxy)}
+		return []wanted{discover, client, register, proxy}
 	}
-	return []*yaml.Node{e.build(register), e.build(proxy)}
+	return []wanted{register, proxy}
 }
 
 // user is who runs Envoy or the Consul client, and who wrote what only that may
@@ -580,6 +595,7 @@ func (e *expansion) attach(c *container) {
 		e.report.note("%s has its health check switched off, so ECS doesn't wait until Consul sends requests to the task.", c.name)
 	case e.block.isGateway || !e.definition.essential(c) || e.definition.hasOwnCheck(c):
 	default:
+		e.tellKept(c.name, e.keptRefresh(c.node))
 		e.setCheck(c.node, "check", "-until-passing")
 	}
 	if found := e.definition.mount(c, meshVolume); found != nil {

@@ -20,6 +20,10 @@
 //	                                       -until-passing` as its health check,
 //	                                       if it is essential and has none
 //
+// What an expansion before set by other settings, which its ECSMESH_CONFIG tells,
+// is taken back where it is as that set it: users, capabilities, ports, and who
+// waits for whom. What no settings tell of stays, and is noted.
+//
 // And the volume ecsmesh, with client-agent also consul-client. Containers of ours
 // log as the first of the application's that waits, and start after its log
 // router. Where the task has no memory of its own they reserve some.

@@ -161,18 +161,23 @@ func TestAHealthCheckUnderAConditionIsNotTold(t *testing.T) {
 	}
 }
 
-// TestAnotherBootstrapDirLater: who ecsmesh-init runs as stays as it is then, and
-// the note doesn't say otherwise.
+// TestAnotherBootstrapDirLater: ecsmesh-init runs as root then, as at first, but
+// for somebody's own image, and the note doesn't say otherwise.
 func TestAnotherBootstrapDirLater(t *testing.T) {
 	node, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"})
 	const elsewhere = "{service: web, port: 8080, bootstrapDir: /mesh}"
-	_, later := expand(t, dump(t, node), elsewhere, meshtask.Defaults{InitImage: "init:1"})
-	if notes := strings.Join(later.Notes, "\n"); strings.Contains(notes, "runs as root, since") || !strings.Contains(notes, "ecsmesh-init runs as user 101, as its User has it, so its image has to declare /mesh as that user's") {
-		t.Errorf("the notes are %s", notes)
-	}
+	node, later := expand(t, dump(t, node), elsewhere, meshtask.Defaults{InitImage: "init:1"})
 	_, first := expand(t, small+app, elsewhere, meshtask.Defaults{InitImage: "init:1"})
-	if notes := strings.Join(first.Notes, "\n"); !strings.Contains(notes, "ecsmesh-init runs as root, since") {
-		t.Errorf("at first the notes are %s", notes)
+	if diff := cmp.Diff(first.Notes, later.Notes); diff != "" || !strings.Contains(strings.Join(later.Notes, "\n"), "ecsmesh-init runs as root, since") {
+		t.Errorf("the notes (-at first +later):\n%s", diff)
+	}
+	own := strings.Replace(dump(t, node), "User: \"0\"", "User: \"101\"", 1)
+	node, later = expand(t, own, elsewhere, meshtask.Defaults{InitImage: "init:1"})
+	if diff := cmp.Diff(asJSON(t, parse(t, own)), asJSON(t, node)); diff != "" {
+		t.Errorf("with somebody's own image it changed (-before +after):\n%s", diff)
+	}
+	if notes := strings.Join(later.Notes, "\n"); strings.Contains(notes, "runs as root, since") || !strings.Contains(notes, "ecsmesh-init runs as user 101, as its User has it, so its image has to declare /mesh as that user's") {
+		t.Errorf("with somebody's own image the notes are %s", notes)
 	}
 }
 

@@ -112,6 +112,7 @@ type expansion struct {
 
 	short, dense bool // how the definition is written: functions as tags, everything in one line
 	isFargate    bool
+	wasExpanded  bool // before, with this block or another
 
 	waiting     []*container // for Envoy
 	environment map[string]string
@@ -141,6 +142,7 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 	maps.Copy(e.secret, secret)
 	e.chooseWaiting()
 	e.complete()
+	e.forget()
 	e.checkImage()
 	if !e.block.isGateway && isMap(get(e.block.settings, "service")) && get(get(e.block.settings, "service"), "port") == nil {
 		e.report.fault(e.block.where("port"), "nothing", "want the port at which the application listens, or 0 where it listens at none; "+e.definition.mappedPorts())
@@ -219,6 +221,7 @@ func (e *expansion) apply() {
 		}
 	}
 	e.tell()
+	e.tellWaiting()
 	e.checkCycles(readDefinition(d.node, e.lookup, e.report).containers)
 }
 

@@ -17,6 +17,9 @@ const (
 	namespaceTag   = "consul.hashicorp.com.namespace"
 )
 
+// RoleTagKeys are the keys of the tags that a task role may have to have.
+var RoleTagKeys = []string{serviceNameTag, gatewayKindTag, namespaceTag}
+
 const secretParameters = "/aws/reference/secretsmanager/" // where SSM has the secrets of Secrets Manager
 
 // role says what the task role has to allow, and which tags it has to have.

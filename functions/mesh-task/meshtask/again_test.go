@@ -1,0 +1,131 @@
+package meshtask_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"ecsmesh/functions/mesh-task/meshtask"
+)
+
+// TestWhatLeftTheBlockLeavesTheDefinition expands what was expanded with another
+// block: it comes to what the plain definition does.
+func TestWhatLeftTheBlockLeavesTheDefinition(t *testing.T) {
+	ec2 := strings.Replace(small, "FARGATE", "EC2", 1) + app
+	for name, test := range map[string]struct{ definition, before, now string }{
+		"an upstream":             {small + app, "{service: web, port: 8080, upstreams: {api: 9091, db: 5432}}", "{service: web, port: 8080, upstreams: {api: 9091}}"},
+		"a check":                 {small + app, "{service: web, port: 8080, checks: [{name: a, tcp: '127.0.0.1:8080'}]}", web},
+		"TLS":                     {small + app, "{service: web, port: 8080, consulServers: {defaults: {tls: true, caCertParameter: /ca}}}", web},
+		"the listener's port":     {small + app, "{service: web, port: 8080, proxy: {publicListenerPort: 21000}}", web},
+		"a listener's port anew":  {small + app, web, "{service: web, port: 8080, proxy: {publicListenerPort: !Ref Listener}}"},
+		"a port that isn't known": {small + app, "{service: web, port: 8080, proxy: {publicListenerPort: !Ref Listener}}", web},
+		"another folder":          {small + app, "{service: web, port: 8080, bootstrapDir: /mesh}", web},
+		"the usual folder":        {small + app, web, "{service: web, port: 8080, bootstrapDir: /mesh}"},
+		"transparentProxy":        {ec2, "{service: web, port: 8080, transparentProxy: {}}", web},
+		"its DNS":                 {ec2, "{service: web, port: 8080, consulServers: {defaults: {tls: false}}, topology: client-agent, transparentProxy: {consulDNS: {enabled: true}}}", "{service: web, port: 8080, topology: client-agent, transparentProxy: {}}"},
+		"its user":                {ec2, "{service: web, port: 8080, proxy: {uid: 1234}, transparentProxy: {}}", "{service: web, port: 8080, transparentProxy: {}}"},
+		"a Consul client's port":  {small + app, "{service: web, port: 8080, topology: client-agent, consulClient: {serfPort: 8311}}", "{service: web, port: 8080, topology: client-agent}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defaults := meshtask.Defaults{InitImage: "init:1"}
+			want, _ := expand(t, test.definition, test.now, defaults)
+			first, _ := expand(t, test.definition, test.before, defaults)
+			got, _ := expand(t, dump(t, first), test.now, defaults)
+			if diff := cmp.Diff(asJSON(t, want), asJSON(t, got)); diff != "" {
+				t.Errorf("the expanded one (+) isn't what the plain one (-) comes to:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAnotherTopologyLater: once the containers are gone that it has none of, so
+// is what waited for them, and their volume.
+func TestAnotherTopologyLater(t *testing.T) {
+	for topology, gone := range map[string][]string{"client-agent": {"discover-servers", "consul-client"}, "dataplane": {"consul-dataplane"}} {
+		defaults := meshtask.Defaults{InitImage: "init:1"}
+		block := "{service: web, port: 8080, topology: " + topology + "}"
+		node, _ := expand(t, small+app, block, defaults)
+		if _, err := meshtask.Expand(parse(t, dump(t, node)), parse(t, web), meshtask.CloudFormation, defaults, nil); err == nil {
+			t.Errorf("after %s the containers that are too many are none to it", topology)
+		}
+		list := get(node, "ContainerDefinitions")
+		list.Content = slices.DeleteFunc(list.Content, func(c *yaml.Node) bool { return slices.Contains(gone, get(c, "Name").Value) })
+		later, _ := expand(t, dump(t, node), web, defaults)
+		want, _ := expand(t, small+app, web, defaults)
+		byName := cmp.Transformer("byName", func(list []any) map[any]any {
+			all := map[any]any{}
+			for i, item := range list {
+				if fields, ok := item.(map[string]any); ok && fields["Name"] != nil {
+					all[fields["Name"]] = fields
+				} else {
+					all[i] = item
+				}
+			}
+			return all
+		})
+		if diff := cmp.Diff(asJSON(t, want), asJSON(t, later), byName); diff != "" {
+			t.Errorf("after %s it isn't what the plain one comes to (-want +got):\n%s", topology, diff)
+		}
+	}
+}
+
+// TestWhatLeftTheBlockLeavesWhatECSDescribes, with the empty lists and the host
+// ports that it has there.
+func TestWhatLeftTheBlockLeavesWhatECSDescribes(t *testing.T) {
+	definition := parse(t, `{family: web, networkMode: awsvpc, requiresCompatibilities: [EC2], memory: "512", containerDefinitions: [{name: web, image: w}]}`)
+	defaults := meshtask.Defaults{InitImage: "init:1"}
+	if _, err := meshtask.Expand(definition, parse(t, "{service: web, port: 8080, transparentProxy: {}, proxy: {publicListenerPort: 21000}}"), meshtask.API, defaults, nil); err != nil {
+		t.Fatal(err)
+	}
+	described := strings.NewReplacer("containerPort: 21000,", "containerPort: 21000, hostPort: 21000,", "capabilities: {", "devices: [], tmpfs: [], capabilities: {").Replace(dump(t, definition))
+	definition = parse(t, described)
+	if _, err := meshtask.Expand(definition, parse(t, web), meshtask.API, defaults, nil); err != nil {
+		t.Fatal(err)
+	}
+	if found := dump(t, definition); strings.Contains(found, "21000") || strings.Contains(found, "NET_ADMIN") {
+		t.Errorf("it still has the port or the capabilities:\n%s", found)
+	}
+}
+
+// TestWhatSomebodySetStaysWhenTheBlockChanges: it is otherwise than what an
+// expansion writes.
+func TestWhatSomebodySetStaysWhenTheBlockChanges(t *testing.T) {
+	ec2 := strings.Replace(small, "FARGATE", "EC2", 1) + app
+	node, _ := expand(t, ec2, "{service: web, port: 8080, transparentProxy: {}, proxy: {publicListenerPort: 21000}}", meshtask.Defaults{InitImage: "init:1"})
+	changed := strings.NewReplacer(
+		"Add: [NET_ADMIN, SETUID, SETGID]", "Add: [NET_ADMIN, SETUID, SETGID, SYS_PTRACE]",
+		"ContainerPort: 21000,", "ContainerPort: 21000, Name: mesh,",
+	).Replace(dump(t, node))
+	node, _ = expand(t, changed, web, meshtask.Defaults{InitImage: "init:1"})
+	if found := dump(t, node); !strings.Contains(found, "SYS_PTRACE") || !strings.Contains(found, "ContainerPort: 21000, Name: mesh,") {
+		t.Errorf("it lacks what somebody set:\n%s", found)
+	}
+}
+
+// TestWhatMayBeSomebodysIsKeptAndNoted: neither the definition nor the block tells
+// whether an earlier block said it.
+func TestWhatMayBeSomebodysIsKeptAndNoted(t *testing.T) {
+	two := small + "ContainerDefinitions: [{Name: web, Image: web:1}, {Name: other, Image: other:1}]"
+	node, result := expand(t, two, "{service: web, port: 8080, refreshInterval: 30s, envoyImage: 'envoy:2', logConfiguration: {LogDriver: journald}}", meshtask.Defaults{InitImage: "init:1"})
+	if notes := strings.Join(result.Notes, "\n"); strings.Contains(notes, "keeps") {
+		t.Errorf("at first the notes are %s", notes)
+	}
+	node, result = expand(t, dump(t, node), "{service: web, port: 8080, containers: [web]}", meshtask.Defaults{InitImage: "init:1"})
+	notes := strings.Join(result.Notes, "\n")
+	for _, want := range []string{
+		"ecsmesh-init keeps the LogConfiguration that it has,",
+		"envoy keeps the Image and the LogConfiguration and the -refresh of its health check that it has,",
+		"web keeps the -refresh of its health check that it has,",
+		"other waits for envoy as before,",
+	} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("no note has %q:\n%s", want, notes)
+		}
+	}
+	if found := dump(t, node); !strings.Contains(found, "Image: envoy:2") && !strings.Contains(found, "Image: 'envoy:2'") {
+		t.Errorf("the image isn't kept:\n%s", found)
+	}
+}

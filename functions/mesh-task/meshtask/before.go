@@ -1,0 +1,230 @@
+package meshtask
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"ecsmesh/initcontainer/config"
+)
+
+// settingsBefore are those that an earlier expansion wrote into the definition;
+// nil where there was none, or they can't be read.
+func (e *expansion) settingsBefore() *yaml.Node {
+	initial := e.definition.find(initContainer)
+	if initial == nil {
+		return nil
+	}
+	var found *yaml.Node
+	e.each(e.get(initial.node, "Environment"), "", func(item *yaml.Node, _ string, optional bool) {
+		if !optional && e.key(e.get(item, "Name")) == config.Variable {
+			found = e.get(item, "Value")
+		}
+	})
+	if name, argument, ok := e.function(found); ok && name == "Fn::Sub" {
+		if found = argument; isList(argument) && len(argument.Content) > 0 {
+			found = argument.Content[0]
+		}
+	}
+	if found == nil || found.Kind != yaml.ScalarNode {
+		return nil
+	}
+	// A variable stands for itself: what it gives isn't looked at here.
+	var document yaml.Node
+	written := variable.ReplaceAllString(found.Value, "$1")
+	if err := yaml.Unmarshal([]byte(written), &document); err != nil || len(document.Content) != 1 || !isMap(document.Content[0]) {
+		return nil
+	}
+	return document.Content[0]
+}
+
+// forget takes back what an earlier expansion set and this one doesn't, because
+// the block says something else now: capabilities, users, ports, and who waits
+// for whom. What is otherwise than that expansion set it is somebody's own, and
+// stays.
+func (e *expansion) forget() {
+	initial := e.definition.find(initContainer)
+	e.wasExpanded = initial != nil && initial.ours && e.get(initial.node, "Image") != nil
+	settings := e.settingsBefore()
+	if settings == nil {
+		return
+	}
+	earlier := &expansion{
+		lookup: e.lookup, report: &report{}, defaults: e.defaults,
+		block:      &block{settings: settings, topology: config.Direct, isGateway: get(settings, "gateway") != nil},
+		definition: &definition{lookup: e.lookup, report: &report{}, node: mapping()},
+	}
+	if topology, _ := e.text(get(settings, "topology")); topology == config.ClientAgent || topology == config.Dataplane {
+		earlier.block.topology = topology
+	}
+	now := e.wanted()
+	for _, was := range earlier.wanted() {
+		c := e.definition.find(was.name)
+		at := slices.IndexFunc(now, func(w wanted) bool { return w.name == was.name })
+		if c != nil && c.ours && at >= 0 {
+			e.forgetIn(c.node, was, now[at])
+		}
+	}
+	if was := proxyName(earlier.block.topology); was != proxyName(e.block.topology) && e.definition.find(was) == nil {
+		for _, c := range e.definition.containers {
+			e.drop(c.node, "DependsOn", func(item *yaml.Node) bool { return e.isDependency(item, was, "HEALTHY") })
+		}
+	}
+	isMounted := func(c *container) bool { return e.definition.mount(c, clientVolume) != nil }
+	if earlier.block.topology == config.ClientAgent && e.block.topology != config.ClientAgent && !slices.ContainsFunc(e.definition.containers, isMounted) {
+		e.drop(e.definition.node, "Volumes", func(item *yaml.Node) bool {
+			return same(item, mapping(e.field("Name", text(clientVolume)))) || same(item, mapping(e.field("Name", text(clientVolume)), e.field("Host", mapping())))
+		})
+	}
+}
+
+func (e *expansion) forgetIn(node *yaml.Node, was, now wanted) {
+	fields := now.fields()
+	for name, value := range was.fields() {
+		there := e.get(node, name)
+		if there != nil && fields[name] != nil && same(there, value) && !same(there, fields[name]) {
+			e.set(node, name, clone(fields[name]))
+		}
+	}
+	for i, port := range was.ports {
+		isMapped := false
+		for j, mapped := range now.ports {
+			isMapped = isMapped || e.key(mapped) == e.key(port) && now.protocols[j] == was.protocols[i]
+		}
+		if !isMapped {
+			e.drop(node, "PortMappings", func(item *yaml.Node) bool { return e.isMapping(item, port, was.protocols[i]) })
+		}
+	}
+	for _, f := range was.dependsOn {
+		if !slices.ContainsFunc(now.dependsOn, func(other field) bool { return other.name == f.name }) {
+			e.drop(node, "DependsOn", func(item *yaml.Node) bool { return e.isDependency(item, f.name, f.value.Value) })
+		}
+	}
+}
+
+// fields are what a container of ours has by name; what is fixed wins.
+func (w wanted) fields() map[string]*yaml.Node {
+	all := map[string]*yaml.Node{}
+	for _, f := range slices.Concat(w.standard, w.fixed) {
+		all[f.name] = f.value
+	}
+	return all
+}
+
+// drop takes items out of a list, and the list where nothing is left of it.
+func (e *expansion) drop(node *yaml.Node, name string, is func(item *yaml.Node) bool) {
+	list := e.get(node, name)
+	if _, _, isFunction := e.function(list); isFunction || !isList(list) || !slices.ContainsFunc(list.Content, is) {
+		return
+	}
+	list.Content = slices.DeleteFunc(list.Content, is)
+	if len(list.Content) == 0 {
+		without(node, e.at(name))
+	}
+}
+
+func (e *expansion) isDependency(item *yaml.Node, on, condition string) bool {
+	return isMap(item) && e.key(e.get(item, "ContainerName")) == on && e.key(e.get(item, "Condition")) == condition
+}
+
+// isMapping tells whether a port is mapped as we do it, or as ECS describes that.
+func (e *expansion) isMapping(item, port *yaml.Node, protocol string) bool {
+	if !isMap(item) || e.port(e.get(item, "ContainerPort")) != e.port(port) {
+		return false
+	}
+	for i := 0; i+1 < len(item.Content); i += 2 {
+		switch value := item.Content[i+1]; item.Content[i].Value {
+		case e.at("ContainerPort"):
+		case e.at("Protocol"):
+			if e.key(value) != protocol {
+				return false
+			}
+		case e.at("HostPort"):
+			if e.port(value) != e.port(port) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// port is a port as it is written in an earlier expansion's settings, where a
+// function is nothing but the name that it gives.
+func (e *expansion) port(node *yaml.Node) string {
+	if name, argument, ok := e.function(node); ok {
+		if name == "Ref" || name == "Fn::GetAtt" && argument.Kind == yaml.ScalarNode {
+			return argument.Value
+		}
+	}
+	return e.key(node)
+}
+
+// same tells whether two values say the same, where ECS describes a list that
+// isn't there as an empty one.
+func same(a, b *yaml.Node) bool { return compact(pruned(long(a))) == compact(pruned(long(b))) }
+
+func pruned(value any) any {
+	fields, ok := value.(map[string]any)
+	if !ok {
+		return value
+	}
+	for name, inner := range fields {
+		if items, isItems := inner.([]any); inner == nil || isItems && len(items) == 0 {
+			delete(fields, name)
+		} else {
+			fields[name] = pruned(inner)
+		}
+	}
+	return fields
+}
+
+// kept is what a container of ours has that no earlier settings tell of, and that
+// this expansion would have otherwise.
+func (e *expansion) kept(node *yaml.Node, w wanted) []string {
+	var kept []string
+	if there := e.get(node, "Image"); there != nil && !w.isFixed && !same(there, w.image) {
+		kept = append(kept, e.at("Image"))
+	}
+	if there := e.get(node, "LogConfiguration"); there != nil && e.block.logConfiguration == nil {
+		if logs := e.logConfiguration(); logs == nil || !same(there, logs) {
+			kept = append(kept, e.at("LogConfiguration"))
+		}
+	}
+	if w.check {
+		kept = append(kept, e.keptRefresh(node)...)
+	}
+	return kept
+}
+
+// keptRefresh is the interval in a health check of ours that the block doesn't say.
+func (e *expansion) keptRefresh(node *yaml.Node) []string {
+	command := e.get(e.get(node, "HealthCheck"), "Command")
+	if e.block.refreshInterval != nil || !isList(command) || !slices.ContainsFunc(command.Content, func(item *yaml.Node) bool { return e.key(item) == "-refresh" }) {
+		return nil
+	}
+	return []string{"-refresh of its health check"}
+}
+
+// tellKept notes what an earlier block may have said, or somebody set by hand:
+// there is no telling, so it stays.
+func (e *expansion) tellKept(name string, kept []string) {
+	if e.wasExpanded && len(kept) > 0 {
+		e.report.note("%s keeps the %s that it has, which may be somebody's own: take out by hand what EcsMesh said before and doesn't say any more.", name, strings.Join(kept, " and the "))
+	}
+}
+
+// tellWaiting notes which containers wait for Envoy though nothing says so now.
+func (e *expansion) tellWaiting() {
+	if !e.wasExpanded {
+		return
+	}
+	for _, c := range e.definition.containers {
+		if !c.ours && !slices.Contains(e.waiting, c) && e.definition.mount(c, meshVolume) != nil && e.definition.dependsOn(c, proxyName(e.block.topology)) {
+			e.report.note("%s waits for %s as before, though it isn't among the containers that have to: take its DependsOn, its health check and its mount of ecsmesh out by hand, or name it in containers.",
+				c.name, proxyName(e.block.topology))
+		}
+	}
+}
