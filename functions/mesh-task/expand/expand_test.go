@@ -204,6 +204,61 @@ func TestOurRoleKeepsWhatOthersGaveIt(t *testing.T) {
 	}
 }
 
+// TestOurRoleLosesWhatTheBlockDoesNotAskForAnyMore, and nothing that others gave
+// it.
+func TestOurRoleLosesWhatTheBlockDoesNotAskForAnyMore(t *testing.T) {
+	const hosts = "service: web, port: 8080, consulServers: {hosts: 10.0.0.1}"
+	source := "Resources:\n  Task:" + task
+	text := func(d *document.Document, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := d.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	d, _, err := run(t, source, expand.Input{Defaults: withLogin()})
+	first := text(d, err)
+	tagged := strings.Replace(first, "      Tags:\n", "      Tags:\n        - {Key: team, Value: shop}\n", 1)
+	if tagged == first {
+		t.Fatalf("there are no tags:\n%s", first)
+	}
+
+	d, _, err = run(t, tagged, expand.Input{Defaults: withLogin()})
+	if found := text(d, err); found != tagged {
+		t.Errorf("another tag doesn't stay (-with it +expanded again):\n%s", cmp.Diff(tagged, found))
+	}
+
+	d, _, err = run(t, tagged, expand.Input{})
+	without := text(d, err)
+	if diff := cmp.Diff([]any{map[string]any{"Key": "team", "Value": "shop"}}, dig(tree(t, d), "Resources", "TaskEcsMeshRole", "Properties", "Tags")); diff != "" {
+		t.Errorf("without logins its tags (-want +got):\n%s", diff)
+	}
+	if found := without; strings.Contains(found, "iam:GetRole") {
+		t.Errorf("without logins its policy is\n%s", found)
+	}
+
+	d, _, err = run(t, first, expand.Input{})
+	if text(d, err); dig(tree(t, d), "Resources", "TaskEcsMeshRole", "Properties", "Tags") != nil {
+		t.Errorf("without logins it still has a tag:\n%s", text(d, err))
+	}
+
+	for _, depends := range []string{"TaskEcsMeshPolicy", "[TaskEcsMeshPolicy, Role]"} {
+		d, _, err = run(t, strings.Replace(strings.Replace(without, "service: web, port: 8080", hosts, 1), "DependsOn: TaskEcsMeshPolicy", "DependsOn: "+depends, 1), expand.Input{})
+		text(d, err)
+		resources := dig(tree(t, d), "Resources").(map[string]any)
+		if resources["TaskEcsMeshPolicy"] != nil || resources["TaskEcsMeshRole"] == nil {
+			t.Errorf("with servers that are named the policy stays, or the role doesn't: %v", resources)
+		}
+		if found := dig(resources, "Task", "DependsOn"); depends == "TaskEcsMeshPolicy" && found != nil || depends != "TaskEcsMeshPolicy" && !cmp.Equal(found, []any{"Role"}) {
+			t.Errorf("with servers that are named the task depends on %v", found)
+		}
+	}
+}
+
 func TestLoopsAreExpanded(t *testing.T) {
 	loop := "Resources:\n  Fn::ForEach::Services:\n    - Name\n    - [web, api]\n    - ${Name}Task:" + strings.ReplaceAll(task, "\n    ", "\n        ")
 	loop = strings.Replace(loop, "service: web", "service: !Ref Name", 1)

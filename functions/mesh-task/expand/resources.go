@@ -151,6 +151,21 @@ func (t *task) dependOn(id string) {
 	}
 }
 
+// dependNoMore has the task definition not wait for a resource that is gone.
+func (t *task) dependNoMore(id string) {
+	depends := get(t.resource, "DependsOn")
+	switch {
+	case depends == nil:
+	case depends.Kind == yaml.ScalarNode && depends.Value == id:
+		remove(t.resource, "DependsOn")
+	case depends.Kind == yaml.SequenceNode:
+		depends.Content = slices.DeleteFunc(depends.Content, func(n *yaml.Node) bool { return n.Value == id })
+		if len(depends.Content) == 0 {
+			remove(t.resource, "DependsOn")
+		}
+	}
+}
+
 // references are the logical IDs that an expression of CloudFormation names.
 func references(expression *yaml.Node) []string {
 	name, argument := document.Function(expression)

@@ -27,7 +27,13 @@ const (
 // gets a policy of ours beside what it has; where there is no role, one is made;
 // of a role from elsewhere the error says what it needs.
 func (t *task) grant(result meshtask.Result, parameters map[string]any) error {
-	if result.RoleIsReady || len(result.Statements)+len(result.RoleTags) == 0 {
+	if result.RoleIsReady {
+		return nil
+	}
+	if len(result.Statements) == 0 {
+		t.revoke(len(result.RoleTags) == 0)
+	}
+	if len(result.Statements)+len(result.RoleTags) == 0 {
 		return nil
 	}
 	arn := get(t.properties, "TaskRoleArn")
@@ -73,6 +79,26 @@ func (t *task) grant(result meshtask.Result, parameters map[string]any) error {
 	}
 	return nil
 }
+
+// revoke takes our policy out of the template where there is nothing to allow any
+// more, and from our role the tags where none is needed.
+func (t *task) revoke(tags bool) {
+	if t.scope == nil {
+		return
+	}
+	id := t.id + policySuffix
+	policy := get(t.scope.resources, id)
+	if valueOf(get(policy, "Type")) == policyType && valueOf(get(policy, "Properties", "PolicyName")) == policyName(t.id) {
+		remove(t.scope.resources, id)
+		t.dependNoMore(id)
+	}
+	if role := t.scope.find(t.id + roleSuffix); tags && valueOf(get(role, "Type")) == roleType {
+		setTags(get(role, "Properties"), nil)
+	}
+}
+
+// policyName is that of our policy: a role has one of each name.
+func policyName(task string) string { return "ecsmesh-" + task }
 
 // role is the logical ID of the task role in the template; "" where the task has
 // none. outside says of any other what it is.
@@ -137,8 +163,48 @@ func (t *task) update(id string, resource *yaml.Node) {
 			continue
 		}
 		for name, property := range pairs(value) {
-			setIfOther(properties, name, property)
+			if name != "Tags" {
+				setIfOther(properties, name, property)
+			}
 		}
+		if valueOf(get(resource, "Type")) == roleType {
+			setTags(properties, get(value, "Tags"))
+		}
+	}
+}
+
+// setTags gives a role of ours the tags that logins need, no other of those, and
+// leaves the tags that someone else gave it.
+func setTags(properties, wanted *yaml.Node) {
+	tags := get(properties, "Tags")
+	isList := tags != nil && tags.Kind == yaml.SequenceNode
+	if isList {
+		function, _ := document.Function(tags)
+		isList = function == ""
+	}
+	if !isList {
+		if wanted != nil {
+			setIfOther(properties, "Tags", wanted)
+		}
+		return
+	}
+	tags.Content = slices.DeleteFunc(tags.Content, func(tag *yaml.Node) bool {
+		key := valueOf(get(tag, "Key"))
+		return slices.Contains(meshtask.RoleTagKeys, key) && tagged(wanted, key) == nil
+	})
+	if wanted != nil {
+		for _, tag := range wanted.Content {
+			key := valueOf(get(tag, "Key"))
+			at := slices.IndexFunc(tags.Content, func(there *yaml.Node) bool { return valueOf(get(there, "Key")) == key })
+			if at >= 0 {
+				setIfOther(tags.Content[at], "Value", get(tag, "Value"))
+			} else {
+				tags.Content = append(tags.Content, tag)
+			}
+		}
+	}
+	if len(tags.Content) == 0 {
+		remove(properties, "Tags")
 	}
 }
 
@@ -172,7 +238,7 @@ func (t *task) newPolicy(role string, statements []meshtask.Statement) *yaml.Nod
 		allowed = append(allowed, statement(s, short("GetAtt", role+".Arn")))
 	}
 	return t.conditional(policyType, mapping(
-		"PolicyName", "ecsmesh-"+t.id, // a role has one policy of each name
+		"PolicyName", policyName(t.id),
 		"Roles", inOneLine(list(short("Ref", role))),
 		"PolicyDocument", policyDocument(allowed...),
 	))
