@@ -141,6 +141,32 @@ Resources:
 	}
 }
 
+// What is written seldom stays as it is, too, where something is added beside.
+func TestWhatIsWrittenSeldomStays(t *testing.T) {
+	for name, test := range map[string]struct{ source, after string }{
+		"the document's end":                {"---\na:   1\nlist:\n- Name:   x # first\n  Image: y\n# last\n...\n", "  Image: y\n"},
+		"a comment after the end":           {"a:   1\nlist:\n- Name:   x\n# last\n... # end\n# after\n", "- Name:   x\n"},
+		"a comment after a dash":            {"a:   1\nlist:\n- # the first\n  # of all\n  Name:   x\n- # the other\n  Name: z\n", "  Name:   x\n"},
+		"a text that ends like a comment":   {"a:   1\nlist:\n- Name:   x\n  Script: |\n    run\n    # and no more\n\n# last\n", "    # and no more\n"},
+		"a text of functions that does":     {"a:   1\nlist:\n- Name:   x\n  Script: !Sub >-\n\n    run\n\n    # and no more\n  # of x\n- Name: z\n", "    # and no more\n"},
+		"a text that begins like a comment": {"a:   1\nlist:\n- Name:   x\n  Script: |\n    # no more\n  # of x\n", "    # no more\n"},
+	} {
+		for _, newline := range []string{"\n", "\r\n"} {
+			t.Run(fmt.Sprintf("%s%q", name, newline), func(t *testing.T) {
+				source := strings.ReplaceAll(test.source, "\n", newline)
+				d := parse(t, source)
+				c := at(d.Root, "list", "0")
+				c.Content = append(c.Content, scalar("Cpu"), scalar("30"))
+				after := strings.ReplaceAll(test.after, "\n", newline)
+				want := strings.Replace(source, after, after+"  Cpu: 30"+newline, 1)
+				if diff := cmp.Diff(want, write(t, d)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
 func TestJSONIsWrittenInItsOwnLayout(t *testing.T) {
 	d := parse(t, "{\n    \"family\": \"web\",\n    \"cpu\": \"256\",\n    \"ports\": [80, 81],\n    \"list\": [\n        1\n    ]\n}\n")
 	d.Root.Content = append(d.Root.Content, scalar("new"), &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{scalar("a"), named("b")}})

@@ -70,7 +70,11 @@ func (d *Document) edited() (string, bool) {
 	if !d.before.changed(d.Root) {
 		return d.source, true
 	}
-	if otherBreak.MatchString(d.source) || !e.node(d.Root, len(d.source)) {
+	limit := len(d.source)
+	if ends := documentEnd.FindAllStringIndex(d.source, -1); ends != nil {
+		limit = ends[len(ends)-1][0]
+	}
+	if otherBreak.MatchString(d.source) || !e.node(d.Root, limit) {
 		return "", false
 	}
 	result := e.apply()
@@ -84,6 +88,9 @@ func (d *Document) edited() (string, bool) {
 
 // otherBreak is what ends a line in YAML, too, and nobody writes.
 var otherBreak = regexp.MustCompile("\r[^\n]|\r$|[\u0085\u2028\u2029]")
+
+// documentEnd is the line that ends a document, and what comes after it.
+var documentEnd = regexp.MustCompile(`(?m)^\.\.\.(?:[ \t\r].*)?$`)
 
 // edit is a piece of the source, and what takes its place.
 type edit struct {
@@ -120,18 +127,40 @@ func (e *editor) offset(line, column int) int {
 	return at
 }
 
-// end is where what begins at an offset ends, if what comes next begins at
-// limit: blank lines and comments between them are of neither.
-func (e *editor) end(from, limit int) int {
+// end is where what begins at an offset, and has a node last, ends, if what comes
+// next begins at limit: blank lines and comments between them are of neither.
+func (e *editor) end(from, limit int, node *yaml.Node) int {
 	text := e.source[from:limit]
+	margin := e.margin(node)
 	for {
 		text = strings.TrimRight(text, " \t\r\n")
 		last := strings.LastIndexByte(text, '\n') + 1
-		if line := strings.TrimSpace(text[last:]); last == 0 || !strings.HasPrefix(line, "#") {
+		line := text[last:]
+		if last == 0 || !strings.HasPrefix(strings.TrimSpace(line), "#") || margin != "" && strings.HasPrefix(line, margin) {
 			return from + len(text)
 		}
 		text = text[:last]
 	}
+}
+
+// margin is what each line of a text begins with that is written in lines of its
+// own, and is the last thing in a node; "" where there is none. What looks like a
+// comment is of the text there.
+func (e *editor) margin(node *yaml.Node) string {
+	was, read := e.before.of(node)
+	for read && len(was.Content) > 0 {
+		was, read = e.before.of(was.Content[len(was.Content)-1])
+	}
+	if !read || was.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
+		return ""
+	}
+	for _, start := range e.lines[min(was.Line, len(e.lines)):] {
+		line, _, _ := strings.Cut(e.source[start:], "\n")
+		if text := strings.TrimLeft(line, " "); strings.TrimSpace(text) != "" {
+			return line[:len(line)-len(text)]
+		}
+	}
+	return ""
 }
 
 // member is a member of a list or a mapping: its nodes, and where it is in the
@@ -219,7 +248,7 @@ func (e *editor) members(was *yaml.Node, limit int) ([]member, bool) {
 		from := e.offset(first.Line, first.Column)
 		if size == 1 {
 			// A list's member begins with its dash.
-			before := strings.TrimRight(e.source[:from], " \t\r\n")
+			before := beforeComments(e.source[:from])
 			if !strings.HasSuffix(before, "-") {
 				return nil, false
 			}
@@ -236,9 +265,23 @@ func (e *editor) members(was *yaml.Node, limit int) ([]member, bool) {
 		if i+1 < len(all) {
 			all[i].limit = all[i+1].line
 		}
-		all[i].to = e.end(all[i].from, all[i].limit)
+		all[i].to = e.end(all[i].from, all[i].limit, all[i].nodes[size-1])
 	}
 	return all, true
+}
+
+// beforeComments is a text without the blank and the comments at its end, which
+// are all that is between a dash and what it is the dash of.
+func beforeComments(text string) string {
+	for {
+		text = strings.TrimRight(text, " \t\r\n")
+		last := strings.LastIndexByte(text, '\n') + 1
+		begin := last + len(text[last:]) - len(strings.TrimLeft(text[last:], "- \t"))
+		if !strings.HasPrefix(text[begin:], "#") {
+			return text
+		}
+		text = text[:begin]
+	}
 }
 
 // member edits one that lives on.
