@@ -154,7 +154,7 @@ func again(t *testing.T, d *document.Document, with meshtask.Defaults) {
 }
 
 func TestTaskWithoutARoleGetsOne(t *testing.T) {
-	for name, arn := range map[string]string{"none": "", "no value": "      TaskRoleArn: !Ref AWS::NoValue\n"} {
+	for name, arn := range map[string]string{"none": "", "no value": "      TaskRoleArn: !Ref AWS::NoValue\n", "an empty text": "      TaskRoleArn: ''\n"} {
 		t.Run(name, func(t *testing.T) {
 			d, _, err := run(t, "Resources:\n  Task:\n    Condition: C"+task+arn, expand.Input{Defaults: withLogin()})
 			if err != nil {

@@ -37,7 +37,7 @@ func (t *task) grant(result meshtask.Result, parameters map[string]any) error {
 		return nil
 	}
 	arn := get(t.properties, "TaskRoleArn")
-	if isNoValue(arn) {
+	if isNoValue(arn) || isEmpty(arn) {
 		arn = nil
 	}
 	if t.scope == nil {
@@ -136,6 +136,11 @@ func isNoValue(node *yaml.Node) bool {
 	}
 	function, argument := document.Function(node)
 	return function == "Ref" && argument.Value == "AWS::NoValue"
+}
+
+// isEmpty recognises the empty text, and null.
+func isEmpty(node *yaml.Node) bool {
+	return node != nil && node.Kind == yaml.ScalarNode && (node.Value == "" || node.ShortTag() == "!!null")
 }
 
 // put adds a resource of ours after another one, or brings the one that is there

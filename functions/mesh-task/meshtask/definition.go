@@ -311,9 +311,6 @@ func (d *definition) check(topology string, transparent bool) {
 	d.checkTask(transparent)
 	d.checkNumber(topology)
 	for _, c := range d.containers {
-		if links := d.get(c.node, "Links"); isList(links) && len(links.Content) > 0 {
-			d.report.fault(c.path+"."+d.at("Links"), "links of "+c.name, "remove them: with awsvpc the containers of a task reach each other at 127.0.0.1")
-		}
 		for _, name := range []string{"StopTimeout", "StartTimeout"} {
 			if seconds, known := d.integer(d.get(c.node, name)); known && seconds > longestStop && d.isFargate() {
 				d.report.fault(c.path+"."+d.at(name), strconv.Itoa(seconds), fmt.Sprintf("want %d seconds at most: Fargate takes no more", longestStop))
@@ -325,6 +322,7 @@ func (d *definition) check(topology string, transparent bool) {
 		if enabled, _ := d.boolean(d.get(d.get(c.node, "RestartPolicy"), "Enabled")); enabled && (c.key == initContainer || c.key == discoverContainer) && c.ours {
 			d.report.fault(c.path+"."+d.at("RestartPolicy"), "one for "+c.name, "remove it: this container exits when its work is done")
 		}
+		d.checkNetwork(c)
 		d.checkHealthCheck(c)
 		d.checkDependencies(c, ourNames(topology))
 	}
@@ -379,6 +377,27 @@ func (d *definition) checkNumber(topology string) {
 	if number > mostContainers {
 		d.report.fault(d.at("ContainerDefinitions"), fmt.Sprintf("%d containers, with %s", number, strings.Join(ours, " and ")), fmt.Sprintf("want %d at most: ECS refuses more", mostContainers))
 	}
+}
+
+// checkNetwork refuses what a container has from another network mode, and ECS
+// doesn't take with awsvpc.
+func (d *definition) checkNetwork(c *container) {
+	if links := d.get(c.node, "Links"); isList(links) && len(links.Content) > 0 {
+		d.report.fault(c.path+"."+d.at("Links"), "links of "+c.name, "remove them: with awsvpc the containers of a task reach each other at 127.0.0.1")
+	}
+	if hosts := d.get(c.node, "ExtraHosts"); isList(hosts) && len(hosts.Content) > 0 {
+		d.report.fault(c.path+"."+d.at("ExtraHosts"), "hosts of "+c.name, "remove them: ECS takes none with awsvpc")
+	}
+	if name := d.get(c.node, "Hostname"); name != nil && d.key(name) != "" {
+		d.report.fault(c.path+"."+d.at("Hostname"), show(name), "remove it: ECS takes none with awsvpc")
+	}
+	d.each(d.get(c.node, "PortMappings"), c.path+"."+d.at("PortMappings"), func(item *yaml.Node, path string, _ bool) {
+		host, known := d.integer(d.get(item, "HostPort"))
+		port, portKnown := d.integer(d.get(item, "ContainerPort"))
+		if known && portKnown && host != 0 && host != port {
+			d.report.fault(path+"."+d.at("HostPort"), strconv.Itoa(host), fmt.Sprintf("want %d as for %s, or none: with awsvpc a task has its ports to itself", port, d.at("ContainerPort")))
+		}
+	})
 }
 
 // checkHealthCheck refuses a container's health check that ECS refuses.

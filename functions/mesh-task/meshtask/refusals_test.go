@@ -178,6 +178,11 @@ func TestRefusals(t *testing.T) {
 			`EcsMesh.healthSyncContainers[0]: found "web"; remove it, or give the container a health check under every condition`,
 		}},
 		{"a field twice", small + "ContainerDefinitions: [{Name: web, Image: w, Image: v}]", web, []string{"ContainerDefinitions[0].Image: found the field twice in the task definition; keep one of them"}},
+		{"what awsvpc doesn't take", small + "ContainerDefinitions: [{Name: web, Image: w, Hostname: shop, ExtraHosts: [{Hostname: db, IpAddress: 10.0.0.1}], PortMappings: [{ContainerPort: 8080, HostPort: 80}, {ContainerPort: 9090, HostPort: 0}, {ContainerPort: 9091, HostPort: 9091}, {ContainerPort: !Ref P, HostPort: 80}]}, {Name: b, Image: b, Essential: false, ExtraHosts: []}]", web, []string{
+			`ContainerDefinitions[0].Hostname: found "shop"; remove it: ECS takes none with awsvpc`,
+			"ContainerDefinitions[0].ExtraHosts: found hosts of web; remove them: ECS takes none with awsvpc",
+			"ContainerDefinitions[0].PortMappings[0].HostPort: found 80; want 8080 as for ContainerPort, or none: with awsvpc a task has its ports to itself",
+		}},
 		{"a merge key", small + "ContainerDefinitions: [&a {Name: web, Image: w}, {<<: *a, Name: b}]", web, []string{"read the task definition: YAML's merge key << is nothing that CloudFormation or ECS knows"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
