@@ -5,6 +5,7 @@ package hygiene
 import (
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,6 +140,57 @@ func TestContainersMayDoTheLeast(t *testing.T) {
 		}
 		if seen != want {
 			t.Errorf("there are %d containers in %s, want %d", seen, file, want)
+		}
+	}
+}
+
+// TestExamplesWithAnApplicationTakeCommands has each of them do what ECS Exec
+// needs, as the first does, when its parameter says so, and nothing otherwise.
+func TestExamplesWithAnApplicationTakeCommands(t *testing.T) {
+	example := func(file string) map[string]any {
+		var document map[string]any
+		if err := yaml.Unmarshal([]byte(read(t, file)), &document); err != nil {
+			t.Fatal(err)
+		}
+		return document
+	}
+	dig := func(value any, path ...string) any {
+		for _, name := range path {
+			fields, _ := value.(map[string]any)
+			value = fields[name]
+		}
+		return value
+	}
+	same := func(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+	first := example("examples/mesh-tasks.yaml")
+	for _, file := range []string{"examples/mesh-tasks.yaml", "examples/dataplane.yaml", "examples/client-agent.yaml", transparentProxy} {
+		found := example(file)
+		if dig(found, "Parameters", "EnableExecuteCommand", "Default") != "DISABLED" {
+			t.Errorf("%s has no parameter EnableExecuteCommand that is DISABLED by default", file)
+		}
+		for _, path := range [][]string{{"Conditions", "Exec"}, {"Resources", "ExecPolicy", "Condition"}, {"Resources", "ExecPolicy", "Properties", "PolicyDocument"}} {
+			if want := dig(first, path...); want == nil || !same(want, dig(found, path...)) {
+				t.Errorf("%s has in %v %v, want %v", file, path, dig(found, path...), want)
+			}
+		}
+		services := 0
+		for id, resource := range dig(found, "Resources").(map[string]any) {
+			switch dig(resource, "Type") {
+			case "AWS::ECS::Service":
+				services++
+				if enabled := dig(resource, "Properties", "EnableExecuteCommand"); !same(enabled, []any{"Exec", true, false}) {
+					t.Errorf("%s: %s has EnableExecuteCommand %v", file, id, enabled)
+				}
+			case "AWS::ECS::TaskDefinition":
+				containers := dig(resource, "Properties", "ContainerDefinitions").([]any)
+				application := containers[len(containers)-1]
+				if parameters := dig(application, "LinuxParameters"); !same(parameters, []any{"Exec", map[string]any{"InitProcessEnabled": true}, "AWS::NoValue"}) || dig(application, "ReadonlyRootFilesystem") != nil {
+					t.Errorf("%s: the application of %s has LinuxParameters %v", file, id, parameters)
+				}
+			}
+		}
+		if roles, _ := dig(found, "Resources", "ExecPolicy", "Properties", "Roles").([]any); len(roles) != services {
+			t.Errorf("%s: the policy is that of the roles %v, for %d services", file, roles, services)
 		}
 	}
 }
