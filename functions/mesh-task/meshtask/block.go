@@ -64,11 +64,13 @@ var order = []string{
 	"service", "gateway", "proxy", "dataplane", "transparentProxy", "healthSyncContainers", "controller",
 }
 
+const wantBlock = "want an object with at least the service's name and the port of its application: {service: web, port: 8080}"
+
 // readBlock reads what stands in a block, and what is wrong with it by itself.
 func readBlock(node *yaml.Node, look lookup, report *report) *block {
 	b := &block{settings: mapping(), topology: config.Direct}
 	if _, _, isFunction := look.function(node); isFunction || !isMap(node) {
-		report.fault("EcsMesh", show(node), "want an object with at least the service's name and the port of its application: {service: web, port: 8080}")
+		report.fault("EcsMesh", show(node), wantBlock)
 		return b
 	}
 	given := map[string]*yaml.Node{}

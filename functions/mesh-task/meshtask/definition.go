@@ -107,6 +107,8 @@ func (l lookup) each(list *yaml.Node, path string, do func(item *yaml.Node, path
 	}
 }
 
+const wantOneForm = "want the names of one form: those of CloudFormation begin with a capital letter, those of register-task-definition don't"
+
 // readDefinition finds the containers.
 func readDefinition(node *yaml.Node, look lookup, report *report) *definition {
 	d := &definition{lookup: look, report: report, node: node}
@@ -115,7 +117,7 @@ func readDefinition(node *yaml.Node, look lookup, report *report) *definition {
 	_, _, isFunction := look.function(list)
 	switch {
 	case list == nil && get(node, other) != nil:
-		report.fault(look.at("ContainerDefinitions"), "nothing, and "+other, "want the names of one form: those of CloudFormation begin with a capital letter, those of register-task-definition don't")
+		report.fault(look.at("ContainerDefinitions"), "nothing, and "+other, wantOneForm)
 	case list == nil:
 		d.set(node, "ContainerDefinitions", &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"})
 	case isFunction || !isList(list):
@@ -127,7 +129,9 @@ func readDefinition(node *yaml.Node, look lookup, report *report) *definition {
 			return
 		}
 		name := d.get(item, "Name")
-		if name == nil {
+		if other := (lookup{form: 1 - look.form}).at("Name"); name == nil && get(item, other) != nil {
+			report.fault(path+"."+look.at("Name"), other, wantOneForm)
+		} else if name == nil {
 			report.fault(path+"."+look.at("Name"), "nothing", "want the container's name")
 		}
 		_, known := look.text(name)

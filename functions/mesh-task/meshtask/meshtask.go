@@ -120,11 +120,11 @@ type expansion struct {
 }
 
 func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
-	node, err := e.input(properties, "the task definition")
+	node, err := e.input(properties, "the task definition", "want an object")
 	if err != nil {
 		return nil, err
 	}
-	said, err := e.input(given, "EcsMesh")
+	said, err := e.input(given, "EcsMesh", wantBlock)
 	if err != nil {
 		return nil, err
 	}
@@ -160,20 +160,20 @@ func (e *expansion) expand(properties, given *yaml.Node) (*yaml.Node, error) {
 	return node, e.report.err()
 }
 
-// input is a node to work on, which must be a map.
-func (e *expansion) input(node *yaml.Node, what string) (*yaml.Node, error) {
+// input is a node to work on, which must be a map; want says so.
+func (e *expansion) input(node *yaml.Node, what, want string) (*yaml.Node, error) {
 	if node != nil && node.Kind == yaml.DocumentNode && len(node.Content) == 1 {
 		node = node.Content[0]
 	}
 	if isNull(node) {
-		return nil, Fault{what, "nothing", "want an object"}
+		return nil, Fault{what, "nothing", want}
 	}
 	twin, err := plain(node)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	if !isMap(twin) {
-		return nil, Fault{what, show(twin), "want an object"}
+		return nil, Fault{what, show(twin), want}
 	}
 	if field := twice(twin, ""); field != "" {
 		return nil, Fault{field, "the field twice in " + what, "keep one of them"}

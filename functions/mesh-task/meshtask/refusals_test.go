@@ -37,8 +37,8 @@ func TestRefusals(t *testing.T) {
 		name, definition, block string
 		want                    []string // lines of the error
 	}{
-		{"no block", small + app, "null", []string{"EcsMesh: found nothing; want an object"}},
-		{"a block that is a text", small + app, "web", []string{`EcsMesh: found "web"; want an object`}},
+		{"no block", small + app, "null", []string{"EcsMesh: found nothing; want an object with at least the service's name and the port of its application: {service: web, port: 8080}"}},
+		{"a block that is a text", small + app, "web", []string{`EcsMesh: found "web"; want an object with at least the service's name`}},
 		{"an unknown field", small + app, "{service: web, prot: 8080, port: 8080}", []string{"EcsMesh.prot: found an unknown field; remove it, or use one of "}},
 		{
 			"an unknown field and all else", strings.Replace(small, "awsvpc", "bridge", 1) + "ContainerDefinitions: [{Name: envoy, Image: w}]",
@@ -182,6 +182,9 @@ func TestRefusals(t *testing.T) {
 			`ContainerDefinitions[0].Hostname: found "shop"; remove it: ECS takes none with awsvpc`,
 			"ContainerDefinitions[0].ExtraHosts: found hosts of web; remove them: ECS takes none with awsvpc",
 			"ContainerDefinitions[0].PortMappings[0].HostPort: found 80; want 8080 as for ContainerPort, or none: with awsvpc a task has its ports to itself",
+		}},
+		{"containers in the API's names", small + "ContainerDefinitions: [{name: web, image: w}, {Image: v}]", web, []string{
+			"ContainerDefinitions[0].Name: found name; want the names of one form: those of CloudFormation begin with a capital letter", "ContainerDefinitions[1].Name: found nothing; want the container's name",
 		}},
 		{"a merge key", small + "ContainerDefinitions: [&a {Name: web, Image: w}, {<<: *a, Name: b}]", web, []string{"read the task definition: YAML's merge key << is nothing that CloudFormation or ECS knows"}},
 	} {
