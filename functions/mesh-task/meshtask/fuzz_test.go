@@ -77,6 +77,8 @@ func kept(t *testing.T, before, after *yaml.Node, api bool) {
 		for j := 0; j < len(container.Content); j += 2 {
 			field, value := container.Content[j].Value, container.Content[j+1]
 			switch is := get(now, field); {
+			case strings.EqualFold(field, "dependsOn") && strings.Contains(dump(t, value), "consul-dataplane"):
+				// Of another topology, which an expansion before may have had.
 			case is == nil:
 				t.Errorf("%s lost its %s", get(container, name).Value, field)
 			case slices.Contains(lists, field) || strings.EqualFold(field, "healthCheck"):
