@@ -141,6 +141,8 @@ func TestSplitOnConsul(t *testing.T) {
 
 func TestSplittersOfOthersStayOnConsul(t *testing.T) {
 	server, splitter := setting(t)
+	// Consul takes no splitter over services of several protocols.
+	put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "other", Protocol: "http"})
 	for name, test := range map[string]struct {
 		entry api.ServiceSplitterConfigEntry
 		want  string
@@ -154,7 +156,6 @@ func TestSplittersOfOthersStayOnConsul(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			test.entry.Kind, test.entry.Name = api.ServiceSplitter, "api"
 			put(t, server.Client, &test.entry)
-			put(t, server.Client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "other", Protocol: "http"})
 			before := splitterOf(t, server.Client)
 			_, err := splitter.Split(t.Context(), "api", split(100, 0))
 			if !errors.Is(err, errForeign) || !strings.Contains(err.Error(), test.want) {
