@@ -290,7 +290,7 @@ func TestConsulGone(t *testing.T) {
 	server := consultest.Start(t)
 	catalog, _ := newCatalog(t, server.Addr, consultest.HTTPPort)
 	server.Stop()
-	for i, result := range catalog.Apply(within(t, 500*time.Millisecond), []Change{remove("ecs-1a"), drain("ecs-2b")}) {
+	for i, result := range catalog.Apply(within(t, 3*time.Second), []Change{remove("ecs-1a"), drain("ecs-2b")}) {
 		if result.Missing || !errors.Is(result.Err, context.DeadlineExceeded) || !strings.Contains(result.Err.Error(), "connection refused") {
 			t.Errorf("change %d: got %+v, want an error that says what happened", i, result)
 		}

@@ -47,7 +47,7 @@ func memberStatus(t *testing.T, client *api.Client, node string) int {
 
 func awaitMember(t *testing.T, client *api.Client, node string, statuses ...int) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !slices.Contains(statuses, memberStatus(t, client, node)); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !slices.Contains(statuses, memberStatus(t, client, node)); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("member %s has the status %d, want one of %v", node, memberStatus(t, client, node), statuses)
 		}
@@ -103,9 +103,7 @@ func TestAgentsOfDeadTasksOnConsul(t *testing.T) {
 			t.Errorf("it took %d requests, want 1", requests.calls)
 		}
 	})
-	if status := memberStatus(t, server.Client, live); status != 1 {
-		t.Errorf("the agent that lives has the status %d", status)
-	}
+	awaitMember(t, server.Client, live, 1) // a busy one is taken for failed for a moment
 }
 
 // Whatever keeps agents from leaving, drains don't wait for it, and the nodes are
@@ -132,7 +130,7 @@ func TestNothingWaitsForAgentsOnConsul(t *testing.T) {
 	catalog, _ := newCatalog(t, at.Addr(), int(at.Port()))
 	catalog.ForceLeave = true
 
-	results := catalog.Apply(within(t, 2*time.Second), []Change{{Node: gone, Action: Delete, Agent: true}, drain(stops)})
+	results := catalog.Apply(within(t, 8*time.Second), []Change{{Node: gone, Action: Delete, Agent: true}, drain(stops)})
 	if results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "force agent "+gone+" to leave") || results[1].Err != nil {
 		t.Errorf("the results are %+v", results)
 	}

@@ -117,7 +117,7 @@ func TestSeedsFollowACluster(t *testing.T) {
 
 func TestSeedsThatAreAllDead(t *testing.T) {
 	f, source := newSeededFixture(nil, "127.255.1.1", "127.255.1.2")
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := f.Publish(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) {
