@@ -7,6 +7,10 @@
 //	MESSAGE        the body of its answers
 //	UPSTREAM_URIS  what it calls for each request, separated by commas
 //
+// and one that is its own:
+//
+//	GRACE  how long it serves after SIGTERM: 2s
+//
 // It ends the way an application in a mesh should: for two seconds after
 // SIGTERM it goes on serving, while the others learn that it leaves, then it
 // finishes what it has begun.
@@ -26,9 +30,9 @@ import (
 )
 
 const (
-	// grace is how long it serves after SIGTERM. Consul tells the callers
+	// defaultGrace is how long it serves after SIGTERM. Consul tells the callers
 	// within a fraction of it.
-	grace = 2 * time.Second
+	defaultGrace = 2 * time.Second
 
 	// finish bounds the requests that are under way after that.
 	finish = 5 * time.Second
@@ -37,7 +41,11 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Getenv, grace); err != nil {
+	grace, err := time.ParseDuration(cmp.Or(os.Getenv("GRACE"), defaultGrace.String()))
+	if err == nil {
+		err = run(ctx, os.Getenv, grace)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

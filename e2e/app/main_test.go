@@ -154,7 +154,7 @@ func TestServesOnAfterSIGTERMAndFinishesWhatItBegan(t *testing.T) {
 	}))
 	defer slow.Close()
 	web, stopWeb, webEnded := start(t, map[string]string{"NAME": "web", "UPSTREAM_URIS": slow.URL}, 50*time.Millisecond)
-	api, stopAPI, apiEnded := start(t, map[string]string{"NAME": "api"}, 500*time.Millisecond)
+	api, stopAPI, apiEnded := start(t, map[string]string{"NAME": "api"}, 1500*time.Millisecond)
 
 	// A request that is under way when the grace period ends is answered.
 	answered := make(chan int)

@@ -97,9 +97,9 @@ func (s *Service) Stop(arn string) error {
 
 // Replace starts a new task, waits until it is ready, stops the old one and
 // waits for its end: one step of a rolling deployment. It returns the new
-// task.
-func (s *Service) Replace(ctx context.Context, arn string) (Task, error) {
-	fresh, err := s.Launch(ctx)
+// task, to whose definition each change is made before.
+func (s *Service) Replace(ctx context.Context, arn string, changes ...func(*TaskDefinition)) (Task, error) {
+	fresh, err := s.Launch(ctx, changes...)
 	if err != nil {
 		return Task{}, err
 	}
