@@ -266,8 +266,8 @@ func TestWhatTheConsulClientIsMissing(t *testing.T) {
 		fields  string
 		want    string
 	}{
-		"the agent": {[]string{"register", "-timeout", "1s"}, clientFields(fmt.Sprintf(clientService, "api", "", "")),
-			"register with the task's Consul client at OWN:8500: no Consul server answered in time (gave up after 1s): OWN:8500: dial tcp OWN:8500: connect: connection refused; see the log of the container consul-client"},
+		"the agent": {[]string{"register", "-timeout", "3s"}, clientFields(fmt.Sprintf(clientService, "api", "", "")),
+			"register with the task's Consul client at OWN:8500: no Consul server answered in time (gave up after 3s): OWN:8500: dial tcp OWN:8500: connect: connection refused; see the log of the container consul-client"},
 		"the topology": {[]string{"discover-servers"}, fmt.Sprintf(clientService, "api", "", ""),
 			`topology is "direct"; a Consul client that joins the servers is there with "client-agent" only`},
 	} {

@@ -292,13 +292,14 @@ func TestEntrypointPassesSIGTERMOnAfterTheGracePeriod(t *testing.T) {
 // TestEntrypointPassesSIGTERMOnOnce lets the grace period pass after a second
 // SIGTERM went instead of the first.
 func TestEntrypointPassesSIGTERMOnOnce(t *testing.T) {
-	const grace = 300 * time.Millisecond
+	t.Parallel()
+	const grace = 3 * time.Second // within which the second SIGTERM comes
 	w := wrap(t, nil, theApplication(t, "-grace", grace.String())...)
 	w.signal(t, syscall.SIGTERM)
-	w.expectKeptBack(t, "300ms")
+	w.expectKeptBack(t, "3s")
 	w.signal(t, syscall.SIGTERM)
 	w.expect(t, "signal 15")
-	time.Sleep(2 * grace)
+	time.Sleep(grace + grace/2)
 	w.order(t, "say done")
 	w.expect(t, "done")
 	w.order(t, "exit 0")

@@ -328,7 +328,7 @@ func TestTheServersAreWaitedFor(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v\n%s", err, &log)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		_ = command.Process.Kill()
 		t.Fatal("still waiting although the servers are known")
 	}
@@ -380,7 +380,7 @@ func lastLine(log string) string {
 // TestOneClearError has one row for everything that can be wrong around a
 // task: the last line of its log says what, and it is not registered.
 func TestOneClearError(t *testing.T) {
-	const soon = "-timeout=1s"
+	const soon = "-timeout=3s" // that a busy machine answers once within
 	for name, test := range map[string]struct {
 		arrange func(t *testing.T, w *world)
 		code    int
@@ -393,7 +393,7 @@ func TestOneClearError(t *testing.T) {
 		}, 2, []string{
 			"ECSMESH_CONFIG is invalid", "servce: found an unknown field; remove it", `service.port: found "x"; want a whole number from 0 to 65535`, `consulServers.http.caCertParameter: found nothing; TLS is on, so say which CA issued the servers' certificates`}},
 		"no metadata variable": {func(_ *testing.T, w *world) { delete(w.env, "ECS_CONTAINER_METADATA_URI_V4") }, 1, []string{"ECS_CONTAINER_METADATA_URI_V4 is not set"}},
-		"no metadata endpoint": {func(_ *testing.T, w *world) { w.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x" }, 1, []string{"read task metadata", "http://127.0.0.1:1/v4/x/task", "connection refused", "gave up after 1s"}},
+		"no metadata endpoint": {func(_ *testing.T, w *world) { w.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x" }, 1, []string{"read task metadata", "http://127.0.0.1:1/v4/x/task", "connection refused", "gave up after 3s"}},
 		"metadata refused":     {func(_ *testing.T, w *world) { w.metadata.set(func() (int, string) { return 404, "" }) }, 1, []string{"read task metadata", "HTTP status 404 Not Found"}},
 		"bridge network": {func(_ *testing.T, w *world) {
 			w.metadata.set(func() (int, string) { return 200, strings.ReplaceAll(taskMetadata("RUNNING"), "awsvpc", "bridge") })
@@ -401,11 +401,11 @@ func TestOneClearError(t *testing.T) {
 		"no servers": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 400, "ParameterNotFound", "" })
 		}, 1,
-			[]string{"find the Consul servers", "gave up after 1s", "/ecsmesh/consul-servers", "no servers published yet", "publish-servers"}},
+			[]string{"find the Consul servers", "gave up after 3s", "/ecsmesh/consul-servers", "no servers published yet", "publish-servers"}},
 		"SSM throttles": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 400, "ThrottlingException", "" })
 		}, 1,
-			[]string{"gave up after 1s", "ThrottlingException"}},
+			[]string{"gave up after 3s", "ThrottlingException"}},
 		"SSM refuses": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 400, "AccessDeniedException", "" })
 		}, 1,
@@ -421,7 +421,7 @@ func TestOneClearError(t *testing.T) {
 		"Consul is down": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 200, "", "127.255.255.254" })
 		}, 1,
-			[]string{"no Consul server answered in time", "gave up after 1s", "127.255.255.254", "connection refused"}},
+			[]string{"no Consul server answered in time", "gave up after 3s", "127.255.255.254", "connection refused"}},
 		"the token is refused": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 400, "AccessDeniedException", "" })
 			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"tls": false}, "hosts": "127.0.0.1", "tokenParameter": "/token"}`)
@@ -431,7 +431,7 @@ func TestOneClearError(t *testing.T) {
 			w.ssm.set(func() (int, string, string) { return 400, "ThrottlingException", "" })
 			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"caCertParameter": "/ca"}, "hosts": "127.0.0.1"}`)
 		}, 1,
-			[]string{"read the CA of the Consul servers", "/ca", "ThrottlingException", "gave up after 1s"}},
+			[]string{"read the CA of the Consul servers", "/ca", "ThrottlingException", "gave up after 3s"}},
 		"the CA is none": {func(_ *testing.T, w *world) {
 			w.ssm.set(func() (int, string, string) { return 200, "", "no certificate" })
 			w.configure(`"service": {"port": 80}, "consulServers": {"defaults": {"caCertParameter": "/ca"}, "hosts": "127.0.0.1"}`)

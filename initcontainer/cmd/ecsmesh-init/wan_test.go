@@ -42,13 +42,13 @@ func TestAGatewayIsKnownByItsPublicAddress(t *testing.T) {
 		"found": {200, `<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><privateIpAddressesSet><item><privateIpAddress>10.0.1.5</privateIpAddress>
 			<association><publicIp>198.51.100.7</publicIp></association></item></privateIpAddressesSet></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>`, 0, "198.51.100.7"},
 		"denied":      {403, "<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>", 1, "give the task role ec2:DescribeNetworkInterfaces"},
-		"out of time": {500, "", 1, "gave up after 2s"},
+		"out of time": {500, "", 1, "gave up after 4s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.env["AWS_ENDPOINT_URL"] = publicAddress(t, test.status, test.body)
 			w.configure(fmt.Sprintf(`"consulServers": {"hosts": %q, "defaults": {"tls": false}}, "gateway": {"kind": "mesh-gateway", "name": "edge", "wanAddress": {"source": "public-ip", "port": 443}}`, w.consul.Addr))
-			code, log := w.register(t, "-timeout=2s")
+			code, log := w.register(t, "-timeout=4s")
 			if code != test.code {
 				t.Fatalf("exit %d:\n%s", code, log)
 			}
