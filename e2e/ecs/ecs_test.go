@@ -122,7 +122,7 @@ func run(t *testing.T, fake *ecs.Fake, def ecs.TaskDefinition, opts ecs.TaskOpti
 
 func wait(t *testing.T, fake *ecs.Fake, task ecs.Task, done func(ecs.Task) bool) ecs.Task {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	task, err := fake.Wait(ctx, task.TaskARN, done)
 	if err != nil {
@@ -209,7 +209,7 @@ func waitForStoppedEvent(t *testing.T, events *recorder, task ecs.Task) []ecs.Ev
 // until waits for a condition that nothing announces.
 func until(t *testing.T, otherwise string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(otherwise)
 		}

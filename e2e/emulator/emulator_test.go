@@ -302,7 +302,7 @@ func TestEndsWithItsParent(t *testing.T) {
 	}
 	select {
 	case <-e.exited:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the emulator outlives its parent")
 	}
 }
@@ -427,7 +427,7 @@ func awaitRecord(t *testing.T, path string, wanted func(record) bool) record {
 
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -14,7 +14,7 @@ import (
 // works in it, as all of a lab's do.
 func leftovers(dir string) error {
 	// What was killed a moment ago may still be on its way out.
-	const patience = 2 * time.Second
+	const patience = 20 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		err := processesOf(dir)
 		if err == nil || time.Now().After(deadline) {

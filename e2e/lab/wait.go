@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// Patience bounds each wait for something that takes seconds at most.
-	Patience = time.Minute
+	// Patience bounds each wait for something that takes seconds at most, and on a
+	// busy machine many of them.
+	Patience = 2 * time.Minute
 
 	pollInterval = 20 * time.Millisecond
 )
