@@ -85,13 +85,20 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 		}
 		return answer
 	}
+	// wait is as long as ECS does before it asks again, in which all Envoys learn.
+	wait := func(answer lab.HookAnswer) {
+		t.Helper()
+		if answer.Delay <= 0 {
+			t.Fatalf("it waits for %d s", answer.Delay)
+		}
+		time.Sleep(time.Duration(answer.Delay) * time.Second)
+	}
 
 	service := map[string]any{"service": "api"}
 	before := l.API.NewRevision(blue.TaskDefinitionARN)
 	after := l.API.NewRevision(strings.TrimSuffix(blue.TaskDefinitionARN, "1001") + "1002")
 	deployment := l.API.Deploy(after, 1, before)
-	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS")
-	time.Sleep(5 * time.Second) // ECS waits for longer
+	wait(ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS"))
 	// A caller that starts now has no connections from before the service's first
 	// splitter. Of those that have some, nothing fails.
 	web := launch(t, l.Web)
@@ -99,8 +106,7 @@ func TestADeploymentIsHeldAndItsTrafficShifted(t *testing.T) {
 	must(t, l.WaitEndpoints(t.Context(), web, "api", blue))
 	load = lab.StartLoad(t.Context(), web, 50)
 	ageSplitter(t, l, "api")
-	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS")
-	time.Sleep(5 * time.Second)
+	wait(ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "IN_PROGRESS"))
 	ask(deployment.HookEvent("PRE_SCALE_UP", nil, service), "SUCCEEDED")
 
 	// The new task passes, and gets nothing.
