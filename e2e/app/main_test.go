@@ -43,7 +43,7 @@ func start(t *testing.T, vars map[string]string, grace time.Duration) (url strin
 
 func awaitHealth(t *testing.T, url string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := http.Get(url + "/health")
 		if err == nil {
 			resp.Body.Close()
