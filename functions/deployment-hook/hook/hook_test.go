@@ -250,14 +250,17 @@ func TestWaitingEndsWithItsReason(t *testing.T) {
 func TestEachStepHasItsOwnTime(t *testing.T) {
 	w := newWorld()
 	details := map[string]any{"service": "api"}
-	for step, at := range map[int]time.Duration{10: 0, 50: 2 * time.Hour, 100: 4 * time.Hour, 0: 5 * time.Hour} {
-		weights := strings.NewReplacer(`": 100`, fmt.Sprintf(`": %d`, step), `": 0`, fmt.Sprintf(`": %d`, 100-step))
+	for _, step := range []struct {
+		percent int
+		at      time.Duration
+	}{{10, 0}, {50, 2 * time.Hour}, {100, 4 * time.Hour}, {0, 5 * time.Hour}} {
+		weights := strings.NewReplacer(`": 100`, fmt.Sprintf(`": %d`, step.percent), `": 0`, fmt.Sprintf(`": %d`, 100-step.percent))
 		event := next(t, []byte(weights.Replace(string(sample(t, "traffic-shift")))), Answer{Details: details})
-		for at, want := range map[time.Duration]Status{at: InProgress, at + time.Minute: InProgress} {
+		for _, at := range []time.Duration{step.at, step.at + time.Minute} {
 			w.consul = consul.ErrNoAnswer
 			answer, reason := w.ask(t, at, event)
-			if answer.Status != want {
-				t.Errorf("the step to %d%%: got %s because %q", step, answer.Status, reason)
+			if answer.Status != InProgress {
+				t.Errorf("the step to %d%%: got %s because %q", step.percent, answer.Status, reason)
 			}
 			details = answer.Details
 			event = next(t, event, answer)
