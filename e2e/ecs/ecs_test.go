@@ -83,6 +83,9 @@ func define(containers ...ecs.ContainerDefinition) ecs.TaskDefinition {
 		if containers[i].Image == "" {
 			containers[i].Image = "shell"
 		}
+		if containers[i].StopTimeout == 0 {
+			containers[i].StopTimeout = 120 // for a shell on a busy machine
+		}
 		containers[i].MountPoints = []ecs.MountPoint{{Volume: "shared", Path: "/shared"}}
 	}
 	return ecs.TaskDefinition{
