@@ -486,21 +486,14 @@ func TestARunEndsInTime(t *testing.T) {
 	b.run.Budget = 2 * time.Second
 	within := func(what string, wantReady bool) {
 		t.Helper()
-		// A busy machine may be late once, and what is too slow always is.
-		var late []time.Duration
-		for range 5 {
-			start := time.Now()
-			if err := b.run.Do(t.Context()); (err == nil) != wantReady {
-				t.Errorf("%s: exit with %v", what, err)
-			}
-			took := time.Since(start)
-			if took <= b.run.Budget+500*time.Millisecond {
-				return
-			}
-			late = append(late, took)
-			b.awaitLeftovers(t) // which would spare the next run its part
+		start := time.Now()
+		if err := b.run.Do(t.Context()); (err == nil) != wantReady {
+			t.Errorf("%s: exit with %v", what, err)
 		}
-		t.Errorf("%s: took %s of %s", what, late, b.run.Budget)
+		// ECS kills after 5 s what has 4 s by default.
+		if took := time.Since(start); took > b.run.Budget+time.Second {
+			t.Errorf("%s: took %s of %s", what, took, b.run.Budget)
+		}
 	}
 	within("the application and Consul hang", true)
 	b.task.Envoy.Admin = silent.Addr().String()
