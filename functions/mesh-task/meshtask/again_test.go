@@ -129,3 +129,32 @@ func TestWhatMayBeSomebodysIsKeptAndNoted(t *testing.T) {
 		t.Errorf("the image isn't kept:\n%s", found)
 	}
 }
+
+// TestAFolderOfAFunctionIsOursTheSecondTime: the health check in it isn't taken for
+// one of the application's own, which the service would wait for.
+func TestAFolderOfAFunctionIsOursTheSecondTime(t *testing.T) {
+	for _, dir := range []string{"!If [Elsewhere, /mesh, /ecsmesh]", "!ImportValue Folder", "{'Fn::Sub': ['/${Folder}', {Folder: mesh}]}", "!Sub '/${Folder}'"} {
+		block := "{service: web, port: 8080, bootstrapDir: " + dir + "}"
+		first, _ := expand(t, small+app, block, meshtask.Defaults{InitImage: "init:1"})
+		once := dump(t, first)
+		again, _ := expand(t, once, block, meshtask.Defaults{InitImage: "init:1"})
+		if diff := cmp.Diff(once, dump(t, again)); diff != "" {
+			t.Errorf("with %s it is another the second time:\n%s", dir, diff)
+		}
+	}
+}
+
+// TestAJoinedFolderIsOurs, as the CDK writes it.
+func TestAJoinedFolderIsOurs(t *testing.T) {
+	first, _ := expand(t, small+app, "{service: web, port: 8080, bootstrapDir: !Ref Folder}", meshtask.Defaults{InitImage: "init:1"})
+	const join = `!Join ["", [!Ref Folder, /bin/ecsmesh-init]]`
+	joined := strings.NewReplacer(`!Sub ${Folder}/bin/ecsmesh-init`, join, `!Sub "${Folder}/bin/ecsmesh-init"`, join, `!Sub '${Folder}/bin/ecsmesh-init'`, join).Replace(dump(t, first))
+	if !strings.Contains(joined, "!Join") {
+		t.Fatalf("there is no health check to join:\n%s", joined)
+	}
+	again, _ := expand(t, joined, web, meshtask.Defaults{InitImage: "init:1"})
+	want, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"})
+	if diff := cmp.Diff(asJSON(t, want), asJSON(t, again)); diff != "" {
+		t.Errorf("it isn't what the plain one comes to (-want +got):\n%s", diff)
+	}
+}

@@ -490,15 +490,23 @@ func (d *definition) isMeshCheck(c *container) bool {
 	return len(command) >= 3 && strings.HasSuffix(d.tail(command[1]), "/bin/ecsmesh-init") && d.key(command[2]) == "check"
 }
 
-// tail is what a text ends with, which is known of a Fn::Sub, too.
+// tail is what a text ends with, which is known of a Fn::Sub and a Fn::Join, too.
 func (d *definition) tail(node *yaml.Node) string {
-	if name, argument, ok := d.function(node); ok {
-		if name == "Fn::Sub" && argument.Kind == yaml.ScalarNode {
-			return argument.Value
+	name, argument, ok := d.function(node)
+	switch {
+	case !ok:
+		return node.Value
+	case name == "Fn::Sub" && isList(argument) && len(argument.Content) > 0: // with variables of its own
+		argument = argument.Content[0]
+	case name == "Fn::Join" && isList(argument) && len(argument.Content) == 2:
+		if items := argument.Content[1].Content; isList(argument.Content[1]) && len(items) > 0 {
+			return d.tail(items[len(items)-1])
 		}
 		return ""
+	case name != "Fn::Sub":
+		return ""
 	}
-	return node.Value
+	return argument.Value
 }
 
 // switchesOff tells whether a health check says that there is none.
