@@ -158,3 +158,58 @@ func TestAJoinedFolderIsOurs(t *testing.T) {
 		t.Errorf("it isn't what the plain one comes to (-want +got):\n%s", diff)
 	}
 }
+
+// TestWhatFunctionsGaveIsTakenBack: an earlier block had functions, whose values
+// aren't known, and which ECSMESH_CONFIG has as variables.
+func TestWhatFunctionsGaveIsTakenBack(t *testing.T) {
+	ec2 := strings.Replace(small, "FARGATE", "EC2", 1) + app
+	for name, test := range map[string]struct{ before, now string }{
+		"a folder, and transparentProxy":             {"bootstrapDir: !Ref Folder, transparentProxy: {}", ""},
+		"a known folder, and transparentProxy":       {"bootstrapDir: !Ref Known, transparentProxy: {}", ""},
+		"a folder under a condition":                 {"bootstrapDir: !If [Elsewhere, /mesh, /ecsmesh], transparentProxy: {}", ""},
+		"a folder of a text":                         {"bootstrapDir: !Sub '/mesh/${Folder}'", ""},
+		"a folder, and another":                      {"bootstrapDir: !Ref Folder", "bootstrapDir: /mesh"},
+		"a user, and another folder":                 {"proxy: {uid: !Ref User}", "proxy: {uid: !Ref User}, bootstrapDir: /mesh"},
+		"a user under a condition, and a folder":     {"proxy: {uid: !If [Distroless, 65532, 101]}", "bootstrapDir: /mesh"},
+		"a known user, and transparentProxy":         {"proxy: {uid: !Ref Usual}, transparentProxy: {}", ""},
+		"transparentProxy under a condition":         {"transparentProxy: !If [Redirected, {excludeUIDs: ['5']}, !Ref AWS::NoValue]", ""},
+		"the listener's port under a condition":      {"proxy: {publicListenerPort: !If [Old, 21000, 22000]}", ""},
+		"the listener's port in texts":               {"proxy: {publicListenerPort: !If [Old, '21000', '22000']}", ""},
+		"the listener's port from another stack":     {"proxy: {publicListenerPort: !ImportValue Port}", ""},
+		"the listener's port of a resource":          {"proxy: {publicListenerPort: !GetAtt Mesh.Port}", ""},
+		"the listener's port from a parameter store": {"proxy: {publicListenerPort: '{{resolve:ssm:/port}}'}", ""},
+		"a Consul client's user and ports":           {"topology: client-agent, consulClient: {uid: !Ref User, serfPort: !Ref Serf}", "topology: client-agent, bootstrapDir: /mesh"},
+		"a Consul client's folder":                   {"topology: client-agent, bootstrapDir: !Ref Folder", "topology: client-agent, bootstrapDir: /mesh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := func(definition *yaml.Node, settings string) *yaml.Node {
+				block := parse(t, strings.Replace("{service: web, port: 8080, "+settings+"}", ", }", "}", 1))
+				parameters := map[string]any{"Known": "/ecsmesh", "Usual": "101"}
+				if _, err := meshtask.Expand(definition, block, meshtask.CloudFormation, meshtask.Defaults{InitImage: "init:1"}, parameters); err != nil {
+					t.Fatal(err)
+				}
+				return definition
+			}
+			want := run(parse(t, ec2), test.now)
+			first := run(parse(t, ec2), test.before)
+			got := run(parse(t, dump(t, first)), test.now)
+			if diff := cmp.Diff(asJSON(t, want), asJSON(t, got)); diff != "" {
+				t.Errorf("the expanded one (+) isn't what the plain one (-) comes to:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAPortOfAFunctionStaysInItsPlace, and what somebody wrote beside it.
+func TestAPortOfAFunctionStaysInItsPlace(t *testing.T) {
+	const block = "{service: web, port: 8080, proxy: {publicListenerPort: !Ref Listener}}"
+	node, _ := expand(t, small+app, block, meshtask.Defaults{InitImage: "init:1"})
+	edited := strings.Replace(dump(t, node), "{ContainerPort: !Ref Listener, Protocol: tcp}", "{ContainerPort: !Ref Listener, HostPort: !Ref Listener, Protocol: tcp}, {ContainerPort: 9102}", 1)
+	if !strings.Contains(edited, "9102") {
+		t.Fatalf("there is no port to write beside:\n%s", edited)
+	}
+	node, _ = expand(t, edited, block, meshtask.Defaults{InitImage: "init:1"})
+	if diff := cmp.Diff(edited, dump(t, node)); diff != "" {
+		t.Errorf("with the same block it is another:\n%s", diff)
+	}
+}

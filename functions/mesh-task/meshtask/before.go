@@ -1,7 +1,11 @@
 package meshtask
 
 import (
+	"encoding/json"
+	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -22,21 +26,127 @@ func (e *expansion) settingsBefore() *yaml.Node {
 			found = e.get(item, "Value")
 		}
 	})
-	if name, argument, ok := e.function(found); ok && name == "Fn::Sub" {
-		if found = argument; isList(argument) && len(argument.Content) > 0 {
-			found = argument.Content[0]
+	settings := e.printed(found)
+	if _, _, isFunction := e.function(settings); isFunction || !isMap(settings) {
+		return nil
+	}
+	return settings
+}
+
+// dynamic is a reference that CloudFormation looks up, at any place of a text.
+var dynamic = regexp.MustCompile(`\{\{resolve:[^{}]*\}\}`)
+
+// printed reads what a writer printed, with functions where it put variables; nil
+// where that isn't known.
+func (e *expansion) printed(value *yaml.Node) *yaml.Node {
+	if value == nil || e.isNoValue(value) {
+		return value
+	}
+	if _, yes, no, ok := e.branches(value); ok {
+		_, argument, _ := e.function(value)
+		branches := flow(bare(argument.Content[0]))
+		for _, branch := range []*yaml.Node{yes, no} {
+			inner := e.printed(branch)
+			if inner == nil {
+				return nil
+			}
+			branches.Content = append(branches.Content, inner)
+		}
+		return mapping(field{"Fn::If", branches})
+	}
+	var own *yaml.Node // variables of Fn::Sub
+	name, argument, isFunction := e.function(value)
+	if isFunction && name != "Fn::Sub" {
+		return nil
+	}
+	if isFunction {
+		if value = argument; isList(argument) && len(argument.Content) == 2 {
+			value, own = argument.Content[0], argument.Content[1]
 		}
 	}
-	if found == nil || found.Kind != yaml.ScalarNode {
+	if value.Kind != yaml.ScalarNode {
 		return nil
 	}
-	// A variable stands for itself: what it gives isn't looked at here.
+	// Marks are in the place of what is no JSON while that is read.
+	p := parts{own: own}
+	written := value.Value
+	if isFunction {
+		written = variable.ReplaceAllStringFunc(written, p.mark)
+	}
+	if e.form == CloudFormation {
+		written = dynamic.ReplaceAllStringFunc(written, p.mark)
+	}
 	var document yaml.Node
-	written := variable.ReplaceAllString(found.Value, "$1")
-	if err := yaml.Unmarshal([]byte(written), &document); err != nil || len(document.Content) != 1 || !isMap(document.Content[0]) {
+	if err := yaml.Unmarshal([]byte(written), &document); err != nil || len(document.Content) != 1 {
 		return nil
 	}
-	return document.Content[0]
+	return e.restored(document.Content[0], &p)
+}
+
+// parts are what marks stand for.
+type parts struct {
+	found []string
+	own   *yaml.Node
+}
+
+var mark = regexp.MustCompile("\uE000([0-9]+)\uE001")
+
+func (p *parts) mark(found string) string {
+	p.found = append(p.found, found)
+	return fmt.Sprintf("\uE000%d\uE001", len(p.found)-1)
+}
+
+func (p *parts) of(mark string) string {
+	at, err := strconv.Atoi(strings.Trim(mark, "\uE000\uE001"))
+	if err != nil || at >= len(p.found) {
+		return mark
+	}
+	return p.found[at]
+}
+
+// restored is a value with what its marks stand for.
+func (e *expansion) restored(node *yaml.Node, p *parts) *yaml.Node {
+	for i, item := range node.Content {
+		node.Content[i] = e.restored(item, p)
+	}
+	if node.Kind != yaml.ScalarNode || !mark.MatchString(node.Value) {
+		return node
+	}
+	if whole := p.of(node.Value); whole != node.Value && strings.HasPrefix(whole, "${") {
+		if name := strings.TrimSpace(whole[2 : len(whole)-1]); !strings.HasPrefix(name, "!") {
+			return e.variableBefore(name, p.own)
+		}
+	}
+	template := mark.ReplaceAllStringFunc(node.Value, p.of)
+	isKnown := true
+	found := substitute(template, func(string) string {
+		isKnown = false
+		return ""
+	})
+	switch {
+	case isKnown:
+		return text(found)
+	case p.own != nil:
+		return mapping(field{"Fn::Sub", flow(text(template), clone(p.own))})
+	}
+	return mapping(field{"Fn::Sub", text(template)})
+}
+
+// variableBefore is what a variable of Fn::Sub was printed for.
+func (e *expansion) variableBefore(name string, own *yaml.Node) *yaml.Node {
+	value := get(own, name)
+	switch {
+	case value == nil && strings.Contains(name, "."):
+		return mapping(field{"Fn::GetAtt", text(name)})
+	case value == nil:
+		return mapping(field{"Ref", text(name)})
+	}
+	if _, _, _, ok := e.branches(value); ok { // they are printed each
+		if printed := e.printed(value); printed != nil {
+			return printed
+		}
+	}
+	return bare(value)
 }
 
 // forget takes back what an earlier expansion set and this one doesn't, because
@@ -90,7 +200,7 @@ func (e *expansion) forgetIn(node *yaml.Node, was, now wanted) {
 	for i, port := range was.ports {
 		isMapped := false
 		for j, mapped := range now.ports {
-			isMapped = isMapped || e.key(mapped) == e.key(port) && now.protocols[j] == was.protocols[i]
+			isMapped = isMapped || e.equal(mapped, port) && now.protocols[j] == was.protocols[i]
 		}
 		if !isMapped {
 			e.drop(node, "PortMappings", func(item *yaml.Node) bool { return e.isMapping(item, port, was.protocols[i]) })
@@ -130,7 +240,7 @@ func (e *expansion) isDependency(item *yaml.Node, on, condition string) bool {
 
 // isMapping tells whether a port is mapped as we do it, or as ECS describes that.
 func (e *expansion) isMapping(item, port *yaml.Node, protocol string) bool {
-	if !isMap(item) || e.port(e.get(item, "ContainerPort")) != e.port(port) {
+	if !isMap(item) || !e.equal(e.get(item, "ContainerPort"), port) {
 		return false
 	}
 	for i := 0; i+1 < len(item.Content); i += 2 {
@@ -141,7 +251,7 @@ func (e *expansion) isMapping(item, port *yaml.Node, protocol string) bool {
 				return false
 			}
 		case e.at("HostPort"):
-			if e.port(value) != e.port(port) {
+			if !e.equal(value, port) {
 				return false
 			}
 		default:
@@ -151,35 +261,32 @@ func (e *expansion) isMapping(item, port *yaml.Node, protocol string) bool {
 	return true
 }
 
-// port is a port as it is written in an earlier expansion's settings, where a
-// function is nothing but the name that it gives.
-func (e *expansion) port(node *yaml.Node) string {
-	if name, argument, ok := e.function(node); ok {
-		if name == "Ref" || name == "Fn::GetAtt" && argument.Kind == yaml.ScalarNode {
-			return argument.Value
-		}
-	}
-	return e.key(node)
-}
-
 // same tells whether two values say the same, where ECS describes a list that
 // isn't there as an empty one.
 func same(a, b *yaml.Node) bool { return compact(pruned(long(a))) == compact(pruned(long(b))) }
 
 func pruned(value any) any {
-	fields, ok := value.(map[string]any)
-	if !ok {
-		return value
-	}
-	for name, inner := range fields {
-		if items, isItems := inner.([]any); inner == nil || isItems && len(items) == 0 {
-			delete(fields, name)
-		} else {
-			fields[name] = pruned(inner)
+	switch v := value.(type) {
+	case map[string]any:
+		for name, inner := range v {
+			if items, isItems := inner.([]any); inner == nil || isItems && len(items) == 0 {
+				delete(v, name)
+			} else {
+				v[name] = pruned(inner)
+			}
 		}
+	case []any:
+		for i, inner := range v {
+			v[i] = pruned(inner)
+		}
+	case bool, json.Number:
+		return fmt.Sprint(v) // CloudFormation takes "120" for 120
 	}
-	return fields
+	return value
 }
+
+// equal tells whether two values are the same once they are looked up.
+func (e *expansion) equal(a, b *yaml.Node) bool { return e.key(a) == e.key(b) || same(a, b) }
 
 // kept is what a container of ours has that no earlier settings tell of, and that
 // this expansion would have otherwise.
