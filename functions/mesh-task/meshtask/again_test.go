@@ -213,3 +213,44 @@ func TestAPortOfAFunctionStaysInItsPlace(t *testing.T) {
 		t.Errorf("with the same block it is another:\n%s", diff)
 	}
 }
+
+// TestCapabilitiesGoFromAmongOthers: somebody has more in the init container's
+// LinuxParameters, from the start or later, and keeps that.
+func TestCapabilitiesGoFromAmongOthers(t *testing.T) {
+	ec2 := strings.Replace(small, "FARGATE", "EC2", 1) + app
+	const transparent = "{service: web, port: 8080, transparentProxy: {}}"
+	for name, test := range map[string]struct {
+		definition, block string // of before
+		edit              *strings.Replacer
+		now, want         string
+	}{
+		"a capability later":          {ec2, transparent, strings.NewReplacer("SETGID]", "SETGID, SYS_PTRACE]"), web, "{Capabilities: {Drop: [ALL], Add: [SYS_PTRACE]}}"},
+		"a capability from the start": {strings.Replace(ec2, "[{Name: web", "[{Name: ecsmesh-init, LinuxParameters: {Capabilities: {Add: [SYS_PTRACE]}}}, {Name: web", 1), transparent, nil, web, "{Capabilities: {Add: [SYS_PTRACE]}}"},
+		"a process later":             {ec2, transparent, strings.NewReplacer("SETGID]}", "SETGID]}, InitProcessEnabled: true"), web, "{Capabilities: {Drop: [ALL]}, InitProcessEnabled: true}"},
+		"a process from the start":    {strings.Replace(ec2, "[{Name: web", "[{Name: ecsmesh-init, LinuxParameters: {InitProcessEnabled: true}}, {Name: web", 1), transparent, nil, web, "{InitProcessEnabled: true, Capabilities: {Drop: [ALL]}}"},
+		"another order":               {ec2, transparent, strings.NewReplacer("[NET_ADMIN, SETUID, SETGID]", "[SETUID, SETGID, NET_ADMIN]"), web, "{Capabilities: {Drop: [ALL]}}"},
+		"another user's":              {ec2, "{service: web, port: 8080, proxy: {uid: 1234}, transparentProxy: {}}", strings.NewReplacer("CHOWN]}", "CHOWN]}, InitProcessEnabled: true"), transparent, "{Capabilities: {Drop: [ALL], Add: [NET_ADMIN, SETUID, SETGID]}, InitProcessEnabled: true}"},
+		"what somebody drops":         {ec2, transparent, strings.NewReplacer("Drop: [ALL], Add", "Drop: [CHOWN], Add"), web, "{Capabilities: {Drop: [CHOWN]}}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node, _ := expand(t, test.definition, test.block, meshtask.Defaults{InitImage: "init:1"})
+			definition := dump(t, node)
+			if test.edit != nil {
+				edited := test.edit.Replace(definition)
+				if edited == definition {
+					t.Fatalf("there is nothing to edit:\n%s", definition)
+				}
+				definition = edited
+			}
+			node, _ = expand(t, definition, test.now, meshtask.Defaults{InitImage: "init:1"})
+			got := container(t, asJSON(t, node), "ecsmesh-init")["LinuxParameters"]
+			if diff := cmp.Diff(asJSON(t, parse(t, test.want)), got); diff != "" {
+				t.Errorf("its LinuxParameters (-want +got):\n%s", diff)
+			}
+			once := dump(t, node)
+			if node, _ = expand(t, once, test.now, meshtask.Defaults{InitImage: "init:1"}); dump(t, node) != once {
+				t.Errorf("the second time it is another:\n%s", cmp.Diff(once, dump(t, node)))
+			}
+		})
+	}
+}

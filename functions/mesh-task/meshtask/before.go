@@ -152,7 +152,7 @@ func (e *expansion) variableBefore(name string, own *yaml.Node) *yaml.Node {
 // forget takes back what an earlier expansion set and this one doesn't, because
 // the block says something else now: capabilities, users, ports, and who waits
 // for whom. What is otherwise than that expansion set it is somebody's own, and
-// stays.
+// stays; only the capabilities that it added go from among others, too.
 func (e *expansion) forget() {
 	initial := e.definition.find(initContainer)
 	e.wasExpanded = initial != nil && initial.ours && e.get(initial.node, "Image") != nil
@@ -192,9 +192,8 @@ func (e *expansion) forget() {
 func (e *expansion) forgetIn(node *yaml.Node, was, now wanted) {
 	fields := now.fields()
 	for name, value := range was.fields() {
-		there := e.get(node, name)
-		if there != nil && fields[name] != nil && same(there, value) && !same(there, fields[name]) {
-			e.set(node, name, clone(fields[name]))
+		if there := e.get(node, name); there != nil && fields[name] != nil {
+			e.follow(node, name, value, fields[name])
 		}
 	}
 	for i, port := range was.ports {
@@ -210,6 +209,31 @@ func (e *expansion) forgetIn(node *yaml.Node, was, now wanted) {
 		if !slices.ContainsFunc(now.dependsOn, func(other field) bool { return other.name == f.name }) {
 			e.drop(node, "DependsOn", func(item *yaml.Node) bool { return e.isDependency(item, f.name, f.value.Value) })
 		}
+	}
+}
+
+// follow gives a field what it has now, where it is as it was, or else what is
+// within it: each field of an object, and from a list goes what it has no more.
+func (e *expansion) follow(node *yaml.Node, name string, was, now *yaml.Node) {
+	there := get(node, e.at(name))
+	_, _, isFunction := e.function(there)
+	switch {
+	case there == nil || now != nil && same(was, now):
+	case same(there, was) && now == nil:
+		without(node, e.at(name))
+	case same(there, was):
+		e.set(node, name, clone(now))
+	case isFunction:
+	case isMap(there) && isMap(was):
+		for i := 0; i+1 < len(was.Content); i += 2 {
+			inner := was.Content[i].Value
+			e.follow(there, inner, was.Content[i+1], get(now, inner))
+		}
+	case name == e.at("Add") && isList(was):
+		has := func(list, item *yaml.Node) bool {
+			return isList(list) && slices.ContainsFunc(list.Content, func(other *yaml.Node) bool { return same(item, other) })
+		}
+		e.drop(node, "Add", func(item *yaml.Node) bool { return has(was, item) && !has(now, item) })
 	}
 }
 
