@@ -1,6 +1,7 @@
 package meshtask_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -252,5 +253,26 @@ func TestCapabilitiesGoFromAmongOthers(t *testing.T) {
 				t.Errorf("the second time it is another:\n%s", cmp.Diff(once, dump(t, node)))
 			}
 		})
+	}
+}
+
+// TestAnotherCheckGivesOursNoArguments: ecsmesh-init refuses those of another
+// program, and Envoy would never be healthy.
+func TestAnotherCheckGivesOursNoArguments(t *testing.T) {
+	own := strings.Replace(small+app, "[{Name: web", "[{Name: envoy, HealthCheck: {Command: [CMD, curl, -sf, 'http://127.0.0.1:19000/ready'], Interval: 7}}, {Name: web", 1)
+	node, _ := expand(t, own, web, meshtask.Defaults{InitImage: "init:1"})
+	check := container(t, asJSON(t, node), "envoy")["HealthCheck"]
+	want := asJSON(t, parse(t, "{Command: [CMD, /ecsmesh/bin/ecsmesh-init, check], Interval: 7, Timeout: 5, Retries: 5, StartPeriod: 60}"))
+	if diff := cmp.Diff(want, check); diff != "" {
+		t.Errorf("Envoy's health check (-want +got):\n%s", diff)
+	}
+	edited := strings.Replace(dump(t, node), "ecsmesh-init, check]", "ecsmesh-init, check, -timeout, 4s]", 1)
+	if node, _ = expand(t, edited, web, meshtask.Defaults{InitImage: "init:1"}); dump(t, node) != edited {
+		t.Errorf("it doesn't keep what somebody adds to its own check:\n%s", cmp.Diff(edited, dump(t, node)))
+	}
+	conditional := strings.Replace(small+app, "[{Name: web", "[{Name: envoy, HealthCheck: {'Fn::If': [Own, {Command: [CMD, own]}, {Ref: 'AWS::NoValue'}]}}, {Name: web", 1)
+	node, _ = expand(t, conditional, web, meshtask.Defaults{InitImage: "init:1"})
+	if check := fmt.Sprint(container(t, asJSON(t, node), "envoy")["HealthCheck"]); strings.Contains(check, "Fn::If") {
+		t.Errorf("a function has fields beside it: %s", check)
 	}
 }

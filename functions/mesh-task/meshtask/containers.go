@@ -204,13 +204,13 @@ func (e *expansion) mapPort(node, port *yaml.Node, protocol string) {
 // it has what is not ours to say.
 func (e *expansion) setCheck(node *yaml.Node, arguments ...string) {
 	check := e.get(node, "HealthCheck")
-	if check == nil || !isMap(check) {
+	if _, _, isFunction := e.function(check); isFunction || !isMap(check) {
 		check = mapping()
 	}
 	command := append([]*yaml.Node{text("CMD"), e.inDir("", "/bin/ecsmesh-init")}, texts(arguments...)...)
 	var others []*yaml.Node
-	if there := e.get(check, "Command"); isList(there) && len(there.Content) > 3 {
-		others = there.Content[3:]
+	if there := e.get(check, "Command"); isList(there) && e.definition.isMeshCommand(there.Content) {
+		others = there.Content[3:] // those of another check are nothing to ours
 	}
 	if e.block.refreshInterval != nil {
 		command = append(command, text("-refresh"), bare(e.block.refreshInterval))

@@ -485,8 +485,9 @@ func (d *definition) checkCommand(c *container) []*yaml.Node {
 }
 
 // isMeshCheck tells whether a health check is ecsmesh's.
-func (d *definition) isMeshCheck(c *container) bool {
-	command := d.checkCommand(c)
+func (d *definition) isMeshCheck(c *container) bool { return d.isMeshCommand(d.checkCommand(c)) }
+
+func (d *definition) isMeshCommand(command []*yaml.Node) bool {
 	return len(command) >= 3 && strings.HasSuffix(d.tail(command[1]), "/bin/ecsmesh-init") && d.key(command[2]) == "check"
 }
 
