@@ -276,3 +276,42 @@ func TestAnotherCheckGivesOursNoArguments(t *testing.T) {
 		t.Errorf("a function has fields beside it: %s", check)
 	}
 }
+
+// TestWhatIsWrittenByHandIntoTheConfigurationIsNoted, since that is made of the
+// block; what left a block is nothing to note.
+func TestWhatIsWrittenByHandIntoTheConfigurationIsNoted(t *testing.T) {
+	defaults := meshtask.Defaults{InitImage: "init:1"}
+	const block = "{service: web, port: !Ref Port, upstreams: {api: 9091}, checks: !If [C, [{name: a, tcp: '127.0.0.1:8080'}], !Ref AWS::NoValue], bootstrapDir: !If [D, /mesh, /ecsmesh], proxy: {config: {protocol: http}}}"
+	node, _ := expand(t, small+app, block, defaults)
+	expanded := dump(t, node)
+	if _, result := expand(t, expanded, web, defaults); strings.Contains(strings.Join(result.Notes, "\n"), "by hand, and") {
+		t.Errorf("without an edit the notes are %s", result.Notes)
+	}
+	edited := strings.NewReplacer(`"consulServers": {`, `"logLevel": "DEBUG", "consulServers": {"tokenParameter": "/token", `).Replace(expanded)
+	if edited == expanded {
+		t.Fatalf("there is nothing to edit:\n%s", expanded)
+	}
+	node, result := expand(t, edited, block, defaults)
+	const want = "The ECSMESH_CONFIG of ecsmesh-init was written by hand, and is made of EcsMesh now: have there what shall stay of logLevel, consulServers.tokenParameter."
+	if !slices.Contains(result.Notes, want) {
+		t.Errorf("no note says what is lost: %s", result.Notes)
+	}
+	if _, result = expand(t, dump(t, node), block, defaults); slices.Contains(result.Notes, want) {
+		t.Error("what is lost is noted again")
+	}
+}
+
+// TestAConfigurationThatCantBeReadIsNoted: nothing is taken back.
+func TestAConfigurationThatCantBeReadIsNoted(t *testing.T) {
+	node, _ := expand(t, strings.Replace(small, "FARGATE", "EC2", 1)+app, "{service: web, port: 8080, transparentProxy: {}}", meshtask.Defaults{InitImage: "init:1"})
+	for _, variable := range get(get(node, "ContainerDefinitions").Content[0], "Environment").Content {
+		*get(variable, "Value") = *parse(t, "!ImportValue Configuration")
+	}
+	node, result := expand(t, dump(t, node), web, meshtask.Defaults{InitImage: "init:1"})
+	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "can't be read here") {
+		t.Errorf("no note says so: %s", notes)
+	}
+	if !strings.Contains(dump(t, node), "NET_ADMIN") {
+		t.Error("it is read")
+	}
+}

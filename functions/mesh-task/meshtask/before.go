@@ -13,12 +13,12 @@ import (
 	"ecsmesh/initcontainer/config"
 )
 
-// settingsBefore are those that an earlier expansion wrote into the definition;
-// nil where there was none, or they can't be read.
-func (e *expansion) settingsBefore() *yaml.Node {
+// settingsBefore are those that an earlier expansion wrote into the definition,
+// and how they stand there; nil where there was none, or they can't be read.
+func (e *expansion) settingsBefore() (settings, written *yaml.Node) {
 	initial := e.definition.find(initContainer)
 	if initial == nil {
-		return nil
+		return nil, nil
 	}
 	var found *yaml.Node
 	e.each(e.get(initial.node, "Environment"), "", func(item *yaml.Node, _ string, optional bool) {
@@ -26,11 +26,11 @@ func (e *expansion) settingsBefore() *yaml.Node {
 			found = e.get(item, "Value")
 		}
 	})
-	settings := e.printed(found)
+	settings = e.printed(found)
 	if _, _, isFunction := e.function(settings); isFunction || !isMap(settings) {
-		return nil
+		return nil, found
 	}
-	return settings
+	return settings, found
 }
 
 // dynamic is a reference that CloudFormation looks up, at any place of a text.
@@ -80,7 +80,11 @@ func (e *expansion) printed(value *yaml.Node) *yaml.Node {
 	if err := yaml.Unmarshal([]byte(written), &document); err != nil || len(document.Content) != 1 {
 		return nil
 	}
-	return e.restored(document.Content[0], &p)
+	settings, err := plain(document.Content[0])
+	if err != nil {
+		return nil
+	}
+	return e.restored(settings, &p)
 }
 
 // parts are what marks stand for.
@@ -156,10 +160,14 @@ func (e *expansion) variableBefore(name string, own *yaml.Node) *yaml.Node {
 func (e *expansion) forget() {
 	initial := e.definition.find(initContainer)
 	e.wasExpanded = initial != nil && initial.ours && e.get(initial.node, "Image") != nil
-	settings := e.settingsBefore()
+	settings, written := e.settingsBefore()
 	if settings == nil {
+		if known, unknown := e.definition.variables(initial); e.wasExpanded && (known[config.Variable] != "" || unknown[config.Variable]) {
+			e.report.note("The %s that %s had can't be read here, so what was set for it stays: take out by hand the ports, users, capabilities and dependencies that EcsMesh doesn't ask for.", config.Variable, initContainer)
+		}
 		return
 	}
+	e.tellLost(settings, written)
 	earlier := &expansion{
 		lookup: e.lookup, report: &report{}, defaults: e.defaults,
 		block:      &block{settings: settings, topology: config.Direct, isGateway: get(settings, "gateway") != nil},
@@ -187,6 +195,41 @@ func (e *expansion) forget() {
 			return same(item, mapping(e.field("Name", text(clientVolume)))) || same(item, mapping(e.field("Name", text(clientVolume)), e.field("Host", mapping())))
 		})
 	}
+}
+
+// tellLost notes what somebody wrote into the configuration by hand and the block
+// doesn't say. What an expansion wrote there left the block since.
+func (e *expansion) tellLost(settings, written *yaml.Node) {
+	for _, dense := range []bool{false, true} {
+		taken := map[string]bool{}
+		names(settings, taken)
+		w := writer{lookup: e.lookup, report: &report{}, short: e.short, dense: dense, where: e.block.where, taken: taken}
+		if same(w.value(settings, configShape()), written) {
+			return
+		}
+	}
+	if lost := e.lost(settings, e.block.settings, ""); len(lost) > 0 {
+		e.report.note("The %s of %s was written by hand, and is made of EcsMesh now: have there what shall stay of %s.", config.Variable, initContainer, strings.Join(lost, ", "))
+	}
+}
+
+// lost are the paths of what one object has and another hasn't.
+func (e *expansion) lost(was, now *yaml.Node, path string) []string {
+	var lost []string
+	for i := 0; i+1 < len(was.Content); i += 2 {
+		name := was.Content[i].Value
+		there, value := get(now, name), was.Content[i+1]
+		_, _, isFunction := e.function(value)
+		_, _, isFunctionNow := e.function(there)
+		switch {
+		case isNull(value):
+		case there == nil:
+			lost = append(lost, join(path, name))
+		case isMap(value) && isMap(there) && !isFunction && !isFunctionNow:
+			lost = append(lost, e.lost(value, there, join(path, name))...)
+		}
+	}
+	return lost
 }
 
 func (e *expansion) forgetIn(node *yaml.Node, was, now wanted) {

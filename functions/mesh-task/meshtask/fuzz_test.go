@@ -17,6 +17,12 @@ func FuzzExpand(f *testing.F) {
 		f.Add(dump(f, s.definition), dump(f, s.block), s.form == meshtask.API)
 	}
 	f.Add(small+app, web, false)
+	for _, s := range sources(f) { // with another block before
+		if _, err := meshtask.Expand(s.definition, s.block, s.form, stack, nil); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(dump(f, s.definition), web, s.form == meshtask.API)
+	}
 	f.Fuzz(func(t *testing.T, definition, block string, api bool) {
 		form := meshtask.CloudFormation
 		if api {
