@@ -259,6 +259,43 @@ func TestOurRoleLosesWhatTheBlockDoesNotAskForAnyMore(t *testing.T) {
 	}
 }
 
+// TestOurPolicyKeepsTheStatementsOfOthers, in their places, whatever the block asks
+// for.
+func TestOurPolicyKeepsTheStatementsOfOthers(t *testing.T) {
+	text := func(source string, in expand.Input) string {
+		t.Helper()
+		d, _, err := run(t, source, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := d.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	first := text("Resources:\n  Task:"+task, expand.Input{Defaults: withLogin()})
+	const ours, theirs = "          - Sid: ReadConsulServers\n", "          - {Effect: Allow, Action: 's3:GetObject', Resource: '*'} # the shop's pictures\n"
+	edited := strings.Replace(first, ours, theirs+ours, 1)
+	if edited == first {
+		t.Fatalf("there is no statement:\n%s", first)
+	}
+	if found := text(edited, expand.Input{Defaults: withLogin()}); found != edited {
+		t.Errorf("it is another with the same block:\n%s", cmp.Diff(edited, found))
+	}
+	without := text(edited, expand.Input{})
+	if !strings.Contains(without, theirs) || strings.Contains(without, "iam:GetRole") {
+		t.Errorf("without logins it is\n%s", without)
+	}
+	if found := text(without, expand.Input{Defaults: withLogin()}); found != edited {
+		t.Errorf("with logins again it is another:\n%s", cmp.Diff(edited, found))
+	}
+	hosts := strings.Replace(without, "service: web, port: 8080", "service: web, port: 8080, consulServers: {hosts: 10.0.0.1}", 1)
+	if found := text(hosts, expand.Input{}); !strings.Contains(found, theirs) || strings.Contains(found, "ssm:GetParameter") {
+		t.Errorf("with servers that are named it is\n%s", found)
+	}
+}
+
 func TestLoopsAreExpanded(t *testing.T) {
 	loop := "Resources:\n  Fn::ForEach::Services:\n    - Name\n    - [web, api]\n    - ${Name}Task:" + strings.ReplaceAll(task, "\n    ", "\n        ")
 	loop = strings.Replace(loop, "service: web", "service: !Ref Name", 1)

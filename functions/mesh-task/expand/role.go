@@ -88,7 +88,8 @@ func (t *task) revoke(tags bool) {
 	}
 	id := t.id + policySuffix
 	policy := get(t.scope.resources, id)
-	if valueOf(get(policy, "Type")) == policyType && valueOf(get(policy, "Properties", "PolicyName")) == policyName(t.id) {
+	isOurs := valueOf(get(policy, "Type")) == policyType && valueOf(get(policy, "Properties", "PolicyName")) == policyName(t.id)
+	if isOurs && !setStatements(get(policy, "Properties", "PolicyDocument"), nil) {
 		remove(t.scope.resources, id)
 		t.dependNoMore(id)
 	}
@@ -168,7 +169,7 @@ func (t *task) update(id string, resource *yaml.Node) {
 			continue
 		}
 		for name, property := range pairs(value) {
-			if name != "Tags" {
+			if name != "Tags" && (name != "PolicyDocument" || !setStatements(get(properties, name), property)) {
 				setIfOther(properties, name, property)
 			}
 		}
@@ -176,6 +177,51 @@ func (t *task) update(id string, resource *yaml.Node) {
 			setTags(properties, get(value, "Tags"))
 		}
 	}
+}
+
+// setStatements gives a policy of ours the statements that tasks need, no other of
+// those, and leaves the statements that someone else gave it. It says whether
+// there are any then.
+func setStatements(policy, wanted *yaml.Node) bool {
+	statements := get(policy, "Statement")
+	if statements == nil || statements.Kind != yaml.SequenceNode {
+		return false
+	}
+	if function, _ := document.Function(statements); function != "" {
+		return false
+	}
+	var needed []*yaml.Node
+	if wanted != nil {
+		needed = get(wanted, "Statement").Content
+	}
+	named := func(among []*yaml.Node, sid string) int {
+		return slices.IndexFunc(among, func(s *yaml.Node) bool { return valueOf(get(s, "Sid")) == sid })
+	}
+	var all []*yaml.Node
+	for _, there := range statements.Content {
+		sid := valueOf(get(there, "Sid"))
+		at := named(needed, sid)
+		switch {
+		case !slices.Contains(meshtask.StatementIDs, sid):
+			all = append(all, there)
+		case at < 0 || named(all, sid) >= 0: // not needed, or a second time
+		case same(there, needed[at]):
+			all = append(all, there)
+		default:
+			all = append(all, needed[at])
+		}
+	}
+	after := 0 // where the next goes, if it is missing
+	for _, statement := range needed {
+		at := named(all, valueOf(get(statement, "Sid")))
+		if at < 0 {
+			at = after
+			all = slices.Insert(all, at, statement)
+		}
+		after = at + 1
+	}
+	statements.Content = all
+	return len(all) > 0
 }
 
 // setTags gives a role of ours the tags that logins need, no other of those, and

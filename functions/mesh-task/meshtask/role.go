@@ -20,6 +20,17 @@ const (
 // RoleTagKeys are the keys of the tags that a task role may have to have.
 var RoleTagKeys = []string{serviceNameTag, gatewayKindTag, namespaceTag}
 
+// What statements of a task role's policy are called.
+const (
+	readServers  = "ReadConsulServers"
+	readSecrets  = "ReadSecrets"
+	findPublicIP = "FindPublicIp"
+	showTags     = "ShowConsulItsTags"
+)
+
+// StatementIDs are the Sids that a Result's Statements may have.
+var StatementIDs = []string{readServers, readSecrets, findPublicIP, showTags}
+
 const secretParameters = "/aws/reference/secretsmanager/" // where SSM has the secrets of Secrets Manager
 
 // role says what the task role has to allow, and which tags it has to have.
@@ -53,8 +64,8 @@ func (e *expansion) role() {
 			readable = append(readable, e.arn("ssm", "parameter", node))
 		}
 	}
-	e.allow("ReadConsulServers", "ssm:GetParameter", readable, nil)
-	e.allow("ReadSecrets", "secretsmanager:GetSecretValue", secrets, nil)
+	e.allow(readServers, "ssm:GetParameter", readable, nil)
+	e.allow(readSecrets, "secretsmanager:GetSecretValue", secrets, nil)
 	if get(get(get(settings, "gateway"), "wanAddress"), "source") != nil {
 		region := any("REGION")
 		if e.form == CloudFormation {
@@ -62,7 +73,7 @@ func (e *expansion) role() {
 		} else if found := e.region(); found != "" {
 			region = found
 		}
-		e.allow("FindPublicIp", "ec2:DescribeNetworkInterfaces", []any{"*"}, map[string]any{"StringEquals": map[string]any{"aws:RequestedRegion": region}})
+		e.allow(findPublicIP, "ec2:DescribeNetworkInterfaces", []any{"*"}, map[string]any{"StringEquals": map[string]any{"aws:RequestedRegion": region}})
 	}
 	login := get(settings, "consulLogin")
 	if login == nil {
@@ -72,7 +83,7 @@ func (e *expansion) role() {
 		return
 	}
 	if include, known := e.boolean(get(login, "includeEntity")); !known || include {
-		e.result.Statements = append(e.result.Statements, Statement{Sid: "ShowConsulItsTags", Action: "iam:GetRole", TaskRole: true})
+		e.result.Statements = append(e.result.Statements, Statement{Sid: showTags, Action: "iam:GetRole", TaskRole: true})
 		e.tags()
 	}
 }
