@@ -28,6 +28,7 @@ func TestWhatLeftTheBlockLeavesTheDefinition(t *testing.T) {
 		"transparentProxy":        {ec2, "{service: web, port: 8080, transparentProxy: {}}", web},
 		"its DNS":                 {ec2, "{service: web, port: 8080, consulServers: {defaults: {tls: false}}, topology: client-agent, transparentProxy: {consulDNS: {enabled: true}}}", "{service: web, port: 8080, topology: client-agent, transparentProxy: {}}"},
 		"its user":                {ec2, "{service: web, port: 8080, proxy: {uid: 1234}, transparentProxy: {}}", "{service: web, port: 8080, transparentProxy: {}}"},
+		"logs through a router":   {small + "ContainerDefinitions: [{Name: web, Image: w, LogConfiguration: {LogDriver: awsfirelens}}, {Name: logs, Image: f, FirelensConfiguration: {Type: fluentbit}}]", web, "{service: web, port: 8080, logConfiguration: {LogDriver: journald}}"},
 		"a Consul client's port":  {small + app, "{service: web, port: 8080, topology: client-agent, consulClient: {serfPort: 8311}}", "{service: web, port: 8080, topology: client-agent}"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -106,6 +106,7 @@ func (e *expansion) build(w wanted) *yaml.Node {
 		e.put(node, "MountPoints", "SourceVolume", text(w.mount), e.field("SourceVolume", text(w.mount)), e.field("ContainerPath", e.bootstrapDir()))
 	}
 	if logs := e.logConfiguration(); logs != nil && (e.get(node, "LogConfiguration") == nil || e.block.logConfiguration != nil) {
+		e.waitNoMore(node, logs)
 		e.set(node, "LogConfiguration", logs)
 	}
 	e.waitForRouters(node)
@@ -510,6 +511,19 @@ func (e *expansion) waitForRouters(node *yaml.Node) {
 		if !found && !router.optional {
 			e.add(node, "DependsOn", flowMap(e.field("ContainerName", bare(e.get(router.node, "Name"))), e.field("Condition", text("START"))))
 		}
+	}
+}
+
+// waitNoMore takes back that a container of ours waits for what it logged through,
+// where it has other logs now.
+func (e *expansion) waitNoMore(node, logs *yaml.Node) {
+	was, _ := e.text(e.get(e.get(node, "LogConfiguration"), "LogDriver"))
+	is, known := e.text(e.get(logs, "LogDriver"))
+	if was != "awsfirelens" || !known || is == was {
+		return
+	}
+	for _, router := range e.definition.routers() {
+		e.drop(node, "DependsOn", func(item *yaml.Node) bool { return e.isDependency(item, router.key, "START") })
 	}
 }
 
