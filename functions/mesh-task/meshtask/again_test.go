@@ -149,15 +149,16 @@ func TestAFolderOfAFunctionIsOursTheSecondTime(t *testing.T) {
 // TestAJoinedFolderIsOurs, as the CDK writes it.
 func TestAJoinedFolderIsOurs(t *testing.T) {
 	first, _ := expand(t, small+app, "{service: web, port: 8080, bootstrapDir: !Ref Folder}", meshtask.Defaults{InitImage: "init:1"})
-	const join = `!Join ["", [!Ref Folder, /bin/ecsmesh-init]]`
-	joined := strings.NewReplacer(`!Sub ${Folder}/bin/ecsmesh-init`, join, `!Sub "${Folder}/bin/ecsmesh-init"`, join, `!Sub '${Folder}/bin/ecsmesh-init'`, join).Replace(dump(t, first))
-	if !strings.Contains(joined, "!Join") {
-		t.Fatalf("there is no health check to join:\n%s", joined)
-	}
-	again, _ := expand(t, joined, web, meshtask.Defaults{InitImage: "init:1"})
 	want, _ := expand(t, small+app, web, meshtask.Defaults{InitImage: "init:1"})
-	if diff := cmp.Diff(asJSON(t, want), asJSON(t, again)); diff != "" {
-		t.Errorf("it isn't what the plain one comes to (-want +got):\n%s", diff)
+	for _, join := range []string{`!Join ["", [!Ref Folder, /bin/ecsmesh-init]]`, `!Join [/, [!Ref Folder, bin, ecsmesh-init]]`, `!Join [/, [!Ref Folder, bin/ecsmesh-init]]`} {
+		joined := strings.NewReplacer(`!Sub ${Folder}/bin/ecsmesh-init`, join, `!Sub "${Folder}/bin/ecsmesh-init"`, join, `!Sub '${Folder}/bin/ecsmesh-init'`, join).Replace(dump(t, first))
+		if !strings.Contains(joined, "!Join") {
+			t.Fatalf("there is no health check to join:\n%s", joined)
+		}
+		again, _ := expand(t, joined, web, meshtask.Defaults{InitImage: "init:1"})
+		if diff := cmp.Diff(asJSON(t, want), asJSON(t, again)); diff != "" {
+			t.Errorf("%s isn't what the plain one comes to (-want +got):\n%s", join, diff)
+		}
 	}
 }
 

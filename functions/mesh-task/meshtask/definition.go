@@ -498,16 +498,17 @@ func (d *definition) tail(node *yaml.Node) string {
 	case !ok:
 		return node.Value
 	case name == "Fn::Sub" && isList(argument) && len(argument.Content) > 0: // with variables of its own
-		argument = argument.Content[0]
-	case name == "Fn::Join" && isList(argument) && len(argument.Content) == 2:
-		if items := argument.Content[1].Content; isList(argument.Content[1]) && len(items) > 0 {
-			return d.tail(items[len(items)-1])
+		return argument.Content[0].Value
+	case name == "Fn::Sub":
+		return argument.Value
+	case name == "Fn::Join" && isList(argument) && len(argument.Content) == 2 && isList(argument.Content[1]):
+		tail := ""
+		for _, item := range argument.Content[1].Content {
+			tail += argument.Content[0].Value + d.tail(item)
 		}
-		return ""
-	case name != "Fn::Sub":
-		return ""
+		return tail
 	}
-	return argument.Value
+	return ""
 }
 
 // switchesOff tells whether a health check says that there is none.
